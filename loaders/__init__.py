@@ -3,6 +3,7 @@
 ``load`` reads logs, ``available`` lists the formats, ``scan`` opens what ``save`` kept.
 """
 
+from loaders.accounting import coverage
 from loaders.errors import DerailError, LoadError, UnreadableRecord
 from loaders.reading import load
 from loaders.registry import available
@@ -14,6 +15,7 @@ __all__ = [
     "Trajectories",
     "UnreadableRecord",
     "available",
+    "coverage",
     "load",
     "scan",
 ]

@@ -25,7 +25,7 @@ from loaders.errors import UnreadableRecord
 from loaders.jsontext import decode
 from loaders.redact import redact_column, redact_object, redact_text
 from loaders.run import Run
-from loaders.schema import EVENTS, PROBLEMS, SPAWNS, STEPS, TOOLS, TRAJECTORIES
+from loaders.schema import CALLERS, EVENTS, PROBLEMS, SPAWNS, STEPS, TOOLS, TRAJECTORIES
 from loaders.sources import MAX_LISTED_PROBLEMS, Source
 from loaders.values import as_json, fingerprint, is_array, is_object, well_formed
 
@@ -48,6 +48,7 @@ class Builder:
         self.logs_thinking = "if_present"
         self.event_rows: list[tuple[Any, ...]] = []
         self.spawn_rows: list[tuple[int, int, str, str]] = []
+        self.caller_rows: list[tuple[int, str, str | None, str]] = []
         self._step_rows: list[tuple[Any, ...]] = []
         self._run_rows: list[tuple[Any, ...]] = []
         self.problem_rows: list[tuple[Any, ...]] = []
@@ -143,7 +144,7 @@ class Builder:
     def end(self) -> None:
         """The source is read, or can't be read further: close the open run, keep its problems."""
         self._close_run()
-        for file in _files_of(self._reading):
+        for file in files_of(self._reading):
             for position, severity, reason in file.take_problems():
                 self._add_problem(file.name, position, severity, reason, None)
             self._companions.update(companion.name for companion in file.companions)
@@ -159,7 +160,7 @@ class Builder:
     def has_problem(self, source: Source) -> bool:
         """Whether anything of the source being read was not read, or read with doubt."""
         return len(self.problem_rows) > self._problems_before or any(
-            file.problems for file in _files_of(source)
+            file.problems for file in files_of(source)
         )
 
     def _close_run(self) -> None:
@@ -241,6 +242,7 @@ class Builder:
             "tools": self._redacted(tools, "description", "parameters"),
             "problems": self._frame(self.problem_rows, list(PROBLEMS), PROBLEMS),
             "spawns": self._frame(self.spawn_rows, list(SPAWNS), SPAWNS),
+            "callers": self._frame(self.caller_rows, list(CALLERS), CALLERS),
             "companions": pl.DataFrame(
                 {"source": sorted(self._companions)}, schema={"source": pl.String}
             ),
@@ -303,7 +305,7 @@ def short_id(*parts: str) -> str:
     return base64.b32encode(digest.digest()).decode()[:12].lower()
 
 
-def _files_of(source: Source) -> list[Source]:
+def files_of(source: Source) -> list[Source]:
     """All files that were read for a log: its parts, and those found beside them."""
     files = list(source.parts)
     for file in files:  # grows while it is walked through: companions have companions

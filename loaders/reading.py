@@ -73,6 +73,13 @@ def load(
 # ---------------------------------------------------------------------- recognise and group
 
 
+def grouped(
+    paths: PathLike | Iterable[PathLike], format: str | ModuleType | None = None
+) -> list[Group]:
+    """The logs that ``load`` would read there: the format of each, its files and its labels."""
+    return _grouped(list(discover(paths)), choose(format), named=format is not None)[0]
+
+
 def _grouped(
     found: list[Found], candidates: list[Format], named: bool
 ) -> tuple[list[Group], dict[str, str], list[ProblemRow]]:
@@ -135,7 +142,7 @@ def _members(item: Found, problems: list[ProblemRow]) -> list[Found]:
 def _read_all(groups: list[Group], progress: bool | None, strict: bool) -> Iterator[Frames]:
     weights = [sum(_weight(source) for source in sources) for _, sources, _ in groups]
     in_parallel = not strict and sum(weights) >= _PARALLEL_FROM_BYTES and _are_known(groups)
-    with _bar(len(groups), progress) as bar:
+    with progress_bar(len(groups), progress) as bar:
         if in_parallel:
             for frames, count in _read_in_processes(groups, weights):
                 bar.update(count)
@@ -217,13 +224,16 @@ def _read_batch(batch: Task, limits: tuple[int, int, int]) -> Frames:
         gc.enable()
 
 
-def _bar(total: int, progress: bool | None) -> Any:
+def progress_bar(
+    total: int, progress: bool | None, doing: str = "reading", unit: str = " logs"
+) -> Any:
+    """A bar that shows itself after a second; at once if ``progress``, never if that is False."""
     from tqdm.auto import tqdm
 
     return tqdm(
         total=total,
-        unit=" logs",
-        desc="reading",
+        unit=unit,
+        desc=doing,
         delay=0 if progress else 1.0,
         disable=progress is False,
         leave=False,
@@ -258,7 +268,7 @@ def assemble(
     found_first = pl.DataFrame([*problems, *unread], schema=PROBLEMS, orient="row")
     tables["problems"] = pl.concat([found_first, tables["problems"]])
     tables["tools"] = tables["tools"].unique(maintain_order=True)
-    return _with_parents(_with_unique_ids(tables))
+    return _with_callers(_with_parents(_with_unique_ids(tables)))
 
 
 def _unread_companions(
@@ -351,6 +361,46 @@ def _with_parents(tables: Frames) -> Frames:
             parent_seq=pl.when(pl.col("parent_id").is_null())
             .then(pl.coalesce("parent_seq", "parent_at"))
             .otherwise("parent_seq"),
+            parent_id=pl.coalesce("parent_id", "parent"),
+        )
+        .select(runs.columns)
+    )
+    return tables
+
+
+def _with_callers(tables: Frames) -> Frames:
+    """Link runs that name the run that started them; of several of that name the nearest is meant."""
+    callers = tables.pop("callers", None)
+    if callers is None or callers.is_empty():
+        return tables
+    runs = tables["trajectories"]
+    wanted = pl.col("native_id").is_in(callers["parent_native_id"].unique().implode())
+    nearest: dict[tuple[str, str, str], list[tuple[int, str]]] = defaultdict(list)
+    columns = ("run", "trajectory_id", "format", "native_id", "source")
+    for run, identity, format_name, name, source in runs.filter(wanted).select(columns).iter_rows():
+        for place in _places(source):
+            nearest[format_name, name, place].append((run, identity))
+    found: list[tuple[int, int, str, str | None]] = []
+    for row in callers.join(runs.select("run", "source"), on="run").iter_rows(named=True):
+        for place in _places(row["source"]):
+            there = nearest.get((row["format"], row["parent_native_id"], place), [])
+            parent = next((parent for parent in there if parent[0] != row["run"]), None)
+            if parent is not None:
+                found.append((row["run"], *parent, row["call_id"]))
+                break
+    schema = {"run": pl.Int64, "caller": pl.Int64, "parent": pl.String, "call_id": pl.String}
+    parents = pl.DataFrame(found, schema=schema, orient="row").unique("run", maintain_order=True)
+    calls = (
+        tables["events"]
+        .filter(pl.col("kind") == "tool_call", pl.col("run").is_in(parents["caller"].implode()))
+        .group_by(caller="run", call_id="call_id")
+        .agg(parent_at=pl.col("seq").min())
+    )
+    linked = parents.join(calls, on=["caller", "call_id"], how="left")
+    tables["trajectories"] = (
+        runs.join(linked, on="run", how="left", maintain_order="left")
+        .with_columns(
+            parent_seq=pl.coalesce("parent_seq", "parent_at"),
             parent_id=pl.coalesce("parent_id", "parent"),
         )
         .select(runs.columns)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import entry_points
@@ -31,7 +31,9 @@ class Format:
     Optional in the module: ``LOGS_THINKING`` (``always``: a call without thinking in the log had
     none; ``never``: the log has no place for it; ``if_present``, the default: some writers log it);
     ``GIVES``, names out of ``registry.GIVES``; ``companion(head)``, true for a file that is read
-    with another one; ``bundle(source)``, the key under which several files are one log.
+    with another one; ``bundle(source)``, the key under which several files are one log;
+    ``IGNORED``, what of the raw log is left out of the tables: path (``loaders.leaves.matcher``) to
+    the reason.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Format:
     gives: tuple[str, ...]
     companion: Callable[[Head], bool] | None
     bundle: Callable[[Source], str] | None
+    ignored: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def from_module(module: ModuleType, name: str | None = None) -> Format:
@@ -66,6 +69,7 @@ def from_module(module: ModuleType, name: str | None = None) -> Format:
         tuple(gift for gift in GIVES if gift in getattr(parts, "GIVES", ())),
         getattr(parts, "companion", None),
         getattr(parts, "bundle", None),
+        dict(getattr(parts, "IGNORED", {})),
     )
 
 
@@ -141,7 +145,8 @@ class Verdict:
 def recognise(source: Source, candidates: Sequence[Format], named: bool = False) -> Verdict:
     """Which of the candidates a source is written in, by its content.
 
-    ``named``: the user named the one candidate, so it is taken wherever the source is text.
+    ``named``: the user named the one candidate, so it is taken wherever the source is text. An SQLite
+    database is of a format only where that format knows its tables.
     """
     try:
         head = source.head
@@ -156,7 +161,7 @@ def recognise(source: Source, candidates: Sequence[Format], named: bool = False)
     for candidate in candidates:
         if candidate.companion is not None and _says_yes(candidate.companion, head):
             return Verdict(None, companion_of=candidate.name)
-        if (named and not head.is_zip) or _says_yes(candidate.sniff, head):
+        if (named and not head.is_zip and not head.is_database) or _says_yes(candidate.sniff, head):
             said_yes.append(candidate)
     if len(said_yes) == 1:
         return Verdict(said_yes[0])
@@ -172,6 +177,8 @@ def recognise(source: Source, candidates: Sequence[Format], named: bool = False)
         return Verdict(None, severity="error", reason=reason)
     if head.damage:
         return Verdict(None, severity="error", reason=head.damage)
+    if head.is_database:
+        return Verdict(None, reason="an SQLite database, no agent log")
     return Verdict(None, reason="no known format")
 
 
@@ -184,7 +191,6 @@ _OTHER_FILES = (
     (0, b"7z\xbc\xaf", "error", "packed by 7-Zip; unpack it first"),
     (0, b"PK\x05\x06", "error", "empty zip archive"),
     (0, b"PAR1", "skipped", "a Parquet table, no agent log"),
-    (0, b"SQLite format 3", "skipped", "an SQLite database, no agent log"),
 )
 _PICKLE_PROTOCOLS = tuple(bytes((0x80, number)) for number in range(2, 6))
 
@@ -200,7 +206,9 @@ def _why_unreadable(head: Head) -> Verdict | None:
     for offset, magic, severity, reason in _OTHER_FILES:
         if head.data.startswith(magic, offset):
             return Verdict(None, severity=severity, reason=reason)
-    return Verdict(None, reason="binary file, no agent log") if head.is_binary else None
+    if head.is_binary and not head.is_database:
+        return Verdict(None, reason="binary file, no agent log")
+    return None
 
 
 def _says_yes(question: Callable[[Head], bool], head: Head) -> bool:

@@ -81,6 +81,11 @@ class Run:
         """Event ``seq`` of this run started the subagent whose ``native_id`` is given."""
         self._builder.spawn_rows.append((self.index, seq, child_native_id, self._builder.format))
 
+    def started_by(self, parent_native_id: str, call_id: str | None = None) -> None:
+        """Name the run that started this one, a subagent's, and the id of the call that did."""
+        row = (self.index, parent_native_id, call_id, self._builder.format)
+        self._builder.caller_rows.append(row)
+
     def problem(self, pos: str | None, reason: str, severity: str = "warning") -> None:
         """Something of this run was read with doubt, or not at all."""
         self._builder.problem(pos, reason, severity, self.columns["trajectory_id"])

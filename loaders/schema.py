@@ -214,6 +214,11 @@ SPAWNS: Final = pl.Schema(
 )
 """Internal: which event of which run started the subagent of that native id."""
 
+CALLERS: Final = pl.Schema(
+    {"run": pl.Int64, "parent_native_id": pl.String, "call_id": pl.String, "format": pl.String}
+)
+"""Internal: which runs name the run, and maybe the call, that started them."""
+
 TABLES: Final = {
     "trajectories": TRAJECTORIES,
     "steps": STEPS,

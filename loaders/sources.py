@@ -22,6 +22,7 @@ MAX_LISTED_PROBLEMS = 1_000
 _CHUNK = 4 << 20
 _SMALL = 1 << 20
 _ZIP = b"PK\x03\x04"
+_SQLITE = b"SQLite format 3\0"
 
 
 class Problem(NamedTuple):
@@ -352,6 +353,11 @@ class Head:
     def is_zip(self) -> bool:
         """Whether the source is a zip archive."""
         return self.data[:4] == _ZIP
+
+    @cached_property
+    def is_database(self) -> bool:
+        """Whether the source is an SQLite database; ``loaders.databases`` opens it."""
+        return self.data.startswith(_SQLITE)
 
     @cached_property
     def members(self) -> tuple[str, ...]:

@@ -14,8 +14,6 @@ Reasoning stands up to four times (``reasoning_content``, ``provider_specific_fi
 again in ``extra.response``) and is told once; version 1 has it in ``extra.response`` alone.
 ``thinking_sent`` stays unknown: the log holds no request. ``exception_info`` is the only error
 flag, a return code is none. ``Submitted`` is no success: the log holds no evaluation.
-
-Left out: ``extra.raw_output``, of which the text shows what the model saw, and tracebacks.
 """
 
 from __future__ import annotations
@@ -54,6 +52,23 @@ from loaders.values import (
 
 TITLE = "mini-swe-agent trajectory"
 GIVES = ("thinking", "tokens", "outcome")
+IGNORED = {
+    "/messages/*/extra/cost": "the cost of the run, their sum, is kept",
+    "/messages/*/extra/raw_output": "the text of the message shows what the model saw of it",
+    "/messages/*/extra/submission": "the message itself is what was submitted",
+    "/info/submission": "the last message is what was submitted",
+    "/messages/*/tool_calls/*/index": "the order of the calls tells it",
+    "/messages/*/tool_calls/*/type": "every call is of a function",
+    "/messages/*/extra/traceback": "the one of info is kept, as is the text of the exception",
+    "/messages/*/extra/response/choices/*/index": "there is one choice, and calls stand in order",
+    "/messages/*/extra/response/choices/*/message/**": "what the message itself repeats is told once",
+    "/messages/*/extra/response/created": "the message has a time of its own, to the microsecond",
+    "/messages/*/extra/response/id": "the provider's number of the reply, which nothing refers to",
+    "/messages/*/extra/response/object": "the name of the reply's type, always the same",
+    "/messages/*/extra/response/system_fingerprint": "the provider's mark of its own software",
+    "/messages/*/extra/response/usage/total_tokens": "the sum of the two counts that are kept",
+    "/messages/*/extra/response/usage/prompt_cache_*_tokens": "cached tokens are kept under their other name",
+}
 
 _VERSION = "mini-swe-agent-"
 _MARK = re.compile(rb'"trajectory_format":\s*"mini-swe-agent')
@@ -68,7 +83,8 @@ _RETURN_CODE = re.compile(r"(?:<exception>.*?</exception>)?\s*<returncode>(-?\d{
 _CUT = "<elided_chars>"
 _LIMITS = ("LimitsExceeded", "TimeExceeded", "ContextWindowExceeded")
 _CANCELLED = ("UserInterruption", "KeyboardInterrupt")
-_TOLD_OF_INFO = ("model_stats", "config", "mini_version", "exit_status", "submission", "traceback")
+_TOLD_OF_INFO = ("model_stats", "config", "mini_version", "exit_status", "submission")
+_TOLD_OF_MODEL = ("model_name", "model_kwargs")
 _ENVIRONMENT = ("image", "cwd", "env", "timeout", "executable", "interpreter", "run_args")
 _IN_RESPONSE = "/extra/response/choices/0/message"
 
@@ -149,6 +165,8 @@ def _begin(record: Object, pos: str, out: Builder) -> Run:
             **{key: value for key, value in info.items() if key not in _TOLD_OF_INFO},
             **{key: value for key, value in config.items() if key.endswith("_type")},
             **{key: value for key, value in agent.items() if "_limit" in key},
+            "agent": {key: value for key, value in agent.items() if "_limit" not in key},
+            "model": {key: value for key, value in model.items() if key not in _TOLD_OF_MODEL},
             **({"environment": environment} if environment else {}),
             **as_object(info.get("model_stats")),
         },

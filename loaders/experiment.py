@@ -1,0 +1,240 @@
+"""What the tables hold of a log, and whether they change when a value of the log does."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import polars as pl
+
+from loaders.builder import Builder, Frames, files_of
+from loaders.errors import UnreadableRecord
+from loaders.jsontext import decode
+from loaders.leaves import Leaf, Tree, as_pattern, matcher
+from loaders.reading import Group, read_source
+from loaders.redact import redact_object, redact_text
+from loaders.registry import Format
+from loaders.sources import Source
+from loaders.values import is_array, is_object, well_formed
+
+_SHORTEST_VERBATIM = 8
+"""A shorter text stands in the tables by accident too often to count as found."""
+_SHORTEST_PIECE = 16
+_SMALLEST_NUMBER = 10_000
+_LONG = 17
+"""Of texts so long some are changed one by one: that one of them is told says little of the others."""
+_TRIED_ONE_BY_ONE = 4
+_SEARCHED_BYTES = 2_000_000_000
+_NOT_COMPARED = ("trajectory_id", "parent_id", "source", "source_hash")
+_JSON_COLUMNS = ("arguments", "metadata", "params", "parameters", "raw")
+
+
+# ---------------------------------------------------------------------- what the tables hold
+
+
+class Cells:
+    """All texts and numbers in the tables of a log, and in the JSON that stands in some of them."""
+
+    def __init__(self, frames: Frames) -> None:
+        self.texts: set[str] = set()
+        self.numbers: set[float] = set()
+        for name in ("trajectories", "steps", "events", "tools"):
+            for column in frames[name].iter_columns():
+                self._take(column)
+        self._all = ""
+        self._searchable = _SEARCHED_BYTES
+        self._searched: dict[str, bool] = {}
+
+    def _take(self, column: pl.Series) -> None:
+        if column.dtype == pl.List(pl.String):
+            column = column.explode()
+        if column.dtype.is_numeric():
+            self.numbers.update(column.drop_nulls().to_list())
+        elif isinstance(column.dtype, pl.List) and "raw" in str(column.dtype):
+            scores = column.explode().drop_nulls().struct.unnest()
+            for inner in scores.iter_columns():
+                self._take(inner)
+        elif column.dtype == pl.String:
+            texts: list[str] = column.drop_nulls().unique().to_list()
+            self.texts.update(texts)
+            if column.name in _JSON_COLUMNS:
+                for text in texts:
+                    self._open(text)
+
+    def _open(self, text: str) -> None:
+        """The texts and values inside a cell of JSON."""
+        try:
+            value = decode(text.encode())
+        except UnreadableRecord:
+            return
+        for inner in _nodes_of(value):
+            if isinstance(inner, str):
+                self.texts.add(inner)
+            elif isinstance(inner, int | float):
+                self.numbers.add(inner)
+            elif inner:
+                self.texts.add(msgspec.json.encode(inner).decode())
+
+    def have_node(self, value: Any) -> bool:
+        """Whether an object, an array or a text of JSON stands in the tables as a whole."""
+        if isinstance(value, str):
+            return value in self.texts
+        return _json_of(value) in self.texts
+
+    def have(self, value: Any) -> bool:
+        """Whether a value is in the tables, and too telling for that to be an accident."""
+        if isinstance(value, bool):
+            return False
+        if isinstance(value, int | float):
+            return value in self.numbers and (abs(value) >= _SMALLEST_NUMBER or value % 1 != 0)
+        text = redact_text(well_formed(value))[0]
+        if len(text) < _SHORTEST_VERBATIM:
+            return False
+        if text in self.texts or text.strip() in self.texts:
+            return True
+        return len(text) >= _SHORTEST_PIECE and self._hold_in_a_text(text.strip())
+
+    def _hold_in_a_text(self, text: str) -> bool:
+        if text not in self._searched:
+            self._all = self._all or "\0".join(self.texts)
+            self._searchable -= len(self._all)
+            self._searched[text] = self._searchable > 0 and text in self._all
+        return self._searched[text]
+
+
+def _json_of(value: Any) -> str:
+    """As ``loaders.values.as_json`` writes it, after credentials are taken out."""
+    try:
+        return msgspec.json.encode(redact_object(value)[0]).decode()
+    except (TypeError, UnicodeEncodeError):
+        return ""
+
+
+def _nodes_of(value: Any) -> Iterator[Any]:
+    yield value
+    if is_object(value):
+        for item in value.values():
+            yield from _nodes_of(item)
+    elif is_array(value):
+        for item in value:
+            yield from _nodes_of(item)
+
+
+def leaves_of(value: Any) -> Iterator[Any]:
+    return (inner for inner in _nodes_of(value) if not isinstance(inner, dict | list))
+
+
+def is_empty(value: Any) -> bool:
+    """Whether there is nothing to keep of a value."""
+    return value is None or (isinstance(value, str | list | dict) and not value)
+
+
+# ---------------------------------------------------------------------- proof by experiment
+
+
+@contextmanager
+def experiment(group: Group) -> Generator[_Experiment]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield _Experiment(group, Path(folder))
+
+
+class _Experiment:
+    """Copies of a log's files, in which values are changed."""
+
+    def __init__(self, group: Group, folder: Path) -> None:
+        self._format: Format
+        self._format, self._parts, _ = group
+        files = files_of(self._parts[0])
+        self._base = Path(os.path.commonpath([file.path.parent.absolute() for file in files]))
+        self._folder = folder
+        self._trees: dict[Path, Tree] = {}
+        self._leaves: dict[tuple[str, str], list[tuple[Path, Leaf]]] = {}
+        cells = Cells(self._read_from(self._parts))
+        rules = [matcher(pattern) for pattern in self._format.ignored]
+        for file in files:
+            self._copy(file, files, cells, rules)
+        self._before = self._read()
+
+    def _copy(
+        self, file: Source, files: list[Source], cells: Cells, rules: list[Callable[..., bool]]
+    ) -> None:
+        target = self._place(file)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target not in self._trees:
+            try:
+                self._trees[target] = Tree(Source(file.path))
+            except UnreadableRecord:
+                target.write_bytes(file.path.read_bytes())
+                return
+        tree = self._trees[target]
+        if file.member is not None:
+            member = tree.members[file.member]
+            tree = cast(Tree, member)
+        tree.prefix = "" if file in self._parts else f"{as_pattern(file.filename)}#"
+        for leaf in tree.walk(cells.have_node):
+            if isinstance(leaf, Leaf) and not _is_settled(leaf, cells, rules):
+                self._leaves.setdefault((leaf.path, leaf.within), []).append((target, leaf))
+        target.write_bytes(self._trees[target].content())
+
+    def _place(self, file: Source) -> Path:
+        return self._folder / file.path.absolute().relative_to(self._base)
+
+    def _read(self) -> Frames:
+        return self._read_from([Source(self._place(part), part.member) for part in self._parts])
+
+    def _read_from(self, parts: list[Source]) -> Frames:
+        builder = Builder()
+        read_source(self._format, [Source(part.path, part.member) for part in parts], builder)
+        return {
+            name: frame.drop(_NOT_COMPARED, strict=False)
+            for name, frame in builder.frames().items()
+        }
+
+    def tells(self, path: str, within: str) -> bool:
+        """Whether the tables change when all values at the path do, and when single long ones do."""
+        places = self._leaves.get((path, within), [])
+        if not places or not self._change_tells(places):
+            return False
+        long = [(f, leaf) for f, leaf in places if len(str(leaf.value)) >= _LONG]
+        chosen = long[:: max(1, len(long) // _TRIED_ONE_BY_ONE)][:_TRIED_ONE_BY_ONE]
+        return len(places) == 1 or all(self._change_tells([place]) for place in chosen)
+
+    def _change_tells(self, places: list[tuple[Path, Leaf]]) -> bool:
+        return any(self._differs(places, change) for change in (_a_little, _wholly))
+
+    def _differs(self, places: list[tuple[Path, Leaf]], change: Callable[[Any, int], Any]) -> bool:
+        touched = {file for file, _ in places}
+        for number, (_, leaf) in enumerate(places):
+            leaf.holder[leaf.key] = change(leaf.value, number)
+        for file in touched:
+            file.write_bytes(self._trees[file].content())
+        after = self._read()
+        for _, leaf in places:
+            leaf.holder[leaf.key] = leaf.value
+        for file in touched:
+            file.write_bytes(self._trees[file].content())
+        return any(not after[name].equals(frame) for name, frame in self._before.items())
+
+
+def _is_settled(leaf: Leaf, cells: Cells, rules: list[Callable[..., bool]]) -> bool:
+    if is_empty(leaf.value) or cells.have(leaf.value):
+        return True
+    return any(covers(leaf.path, leaf.within) for covers in rules)
+
+
+def _a_little(value: Any, _: int) -> Any:
+    if isinstance(value, bool):
+        return not value
+    return value + "~" if isinstance(value, str) else value + 1
+
+
+def _wholly(value: Any, number: int) -> Any:
+    """Another value of the same type; numbers in reverse order, for they may tell an order."""
+    if isinstance(value, bool):
+        return None
+    return f"~{number}" if isinstance(value, str) else -value - 1

@@ -1,0 +1,205 @@
+"""A log file as a tree whose leaves can be walked through, changed, and written again."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from loaders.errors import UnreadableRecord
+from loaders.jsontext import decode
+from loaders.sources import Source
+from loaders.values import is_array, is_object
+from loaders.yamltext import decode_yaml_cut, is_yaml_name
+
+DISCRIMINATORS = ("type", "kind", "role", "action", "observation", "event", "subtype", "status")
+"""Keys by whose values a log tells apart what else stands in an object."""
+_LONGEST_DISCRIMINATOR = 40
+_KEY_OF_DATA = re.compile(r"\d|[^\w.:$@-]|.{41}", re.DOTALL)
+_MANY_KEYS = 60
+
+
+class JSONText:
+    """A text that holds JSON, opened."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Leaf(NamedTuple):
+    """A value in a file that holds no other values.
+
+    ``path`` its JSON pointer with ``*`` for the index in an array and for keys that are data;
+    ``within`` what the objects around it say they are (``type=assistant type=text``); ``holder`` and
+    ``key`` where it stands, to change it there.
+    """
+
+    path: str
+    within: str
+    holder: Any
+    key: Any
+    value: Any
+
+
+class Node(NamedTuple):
+    """An object or an array on the way to the leaves; the walk skips what ``skip`` is told."""
+
+    path: str
+    within: str
+    value: Any
+
+
+class Tree:
+    """The values of a file: lines of JSON, one value of JSON or YAML, an archive, or plain text."""
+
+    def __init__(self, source: Source, prefix: str = "") -> None:
+        self.prefix = prefix
+        self.members: dict[str, Tree | bytes] = {}
+        self.root: list[Any] = []
+        self.is_text = self.is_lines = False
+        if source.head.is_zip:
+            for name in source.archive.names:
+                self.members[name] = self._member(source.inside(name), name)
+        else:
+            self._decode(source)
+
+    def _member(self, source: Source, name: str) -> Tree | bytes:
+        pattern = "/".join(as_pattern(part) for part in name.split("/"))
+        return Tree(source, f"{self.prefix}{pattern}#")
+
+    def _decode(self, source: Source) -> None:
+        data = source.read_bytes()
+        if source.is_json_lines:
+            self.is_lines = True
+            self.root = [_decoded(line) for line in data.split(b"\n") if line.strip()]
+            return
+        try:
+            value = decode_yaml_cut(data)[0] if is_yaml_name(source.name) else decode(data)
+            if not (is_object(value) or is_array(value)):
+                raise UnreadableRecord("one single value")
+            self.root = [value]
+        except UnreadableRecord:
+            self.is_text = True
+            self.root = [line for line in data.decode("utf-8", "replace").split("\n") if line]
+
+    def content(self) -> bytes:
+        """The file as it would be with what was changed; an archive is written without packing."""
+        if self.members:
+            packed = io.BytesIO()
+            with zipfile.ZipFile(packed, "w") as archive:
+                for name, member in self.members.items():
+                    archive.writestr(name, member.content() if isinstance(member, Tree) else member)
+            return packed.getvalue()
+        if self.is_text:
+            return "\n".join(str(line) for line in self.root).encode("utf-8", "replace")
+        return b"\n".join(v if isinstance(v, bytes) else _encoded(v) for v in self.root)
+
+    def walk(self, is_known: Any) -> Iterator[Leaf | Node]:
+        """All leaves. A node that ``is_known`` is given itself, and nothing below it."""
+        for member in self.members.values():
+            if isinstance(member, Tree):
+                yield from member.walk(is_known)
+        at_root = "line" if self.is_text else ""
+        for index, value in enumerate(self.root):
+            if not isinstance(value, bytes):
+                yield from _walk(self.prefix + at_root, "", self.root, index, value, is_known)
+
+
+def _decoded(line: bytes) -> Any:
+    try:
+        return decode(line)
+    except UnreadableRecord:
+        return line  # stays as it is: the loader has made a problem of it
+
+
+def _encoded(value: Any) -> bytes:
+    return json.dumps(value, default=_packed).encode()
+
+
+def _packed(value: Any) -> str:
+    if isinstance(value, JSONText):
+        return json.dumps(value.value, default=_packed)
+    raise TypeError(type(value).__name__)
+
+
+def _walk(  # noqa: PLR0917 - where, and what
+    path: str, within: str, holder: Any, key: Any, value: Any, is_known: Any
+) -> Iterator[Leaf | Node]:
+    if isinstance(value, str) and value[:1] in ("{", "[") and not is_known(value):
+        value = _opened(value, holder, key)
+    if isinstance(value, JSONText):
+        value = value.value
+    if is_object(value) and value:
+        if is_known(value):
+            yield Node(path, within, value)
+            return
+        within = _within(within, value)
+        as_data = len(value) > _MANY_KEYS
+        for name, item in value.items():
+            below = f"{path}/{'*' if as_data else as_pattern(name)}"
+            yield from _walk(below, within, value, name, item, is_known)
+    elif is_array(value) and value:
+        if is_known(value):
+            yield Node(path, within, value)
+            return
+        for index, item in enumerate(value):
+            yield from _walk(f"{path}/*", within, value, index, item, is_known)
+    else:
+        yield Leaf(path, within, holder, key, value)
+
+
+def _opened(text: str, holder: Any, key: Any) -> Any:
+    """A text that is itself JSON is looked into, and stays one when it is written again."""
+    try:
+        value = decode(text.encode("utf-8", "surrogatepass"))
+    except UnreadableRecord:
+        return text
+    if value and (is_object(value) or is_array(value)):
+        holder[key] = JSONText(value)
+        return holder[key]
+    return text
+
+
+def _within(outer: str, value: dict[str, Any]) -> str:
+    said = [
+        f"{key}={word}"
+        for key in DISCRIMINATORS
+        if isinstance(word := value.get(key), str) and 0 < len(word) <= _LONGEST_DISCRIMINATOR
+    ]
+    return " ".join([outer, *said] if outer else said)
+
+
+def as_pattern(key: str) -> str:
+    """Keys that are data (ids, paths, numbers) stand for each other.
+
+    >>> as_pattern("content"), as_pattern("0197-ab"), as_pattern("src/a.py")
+    ('content', '*', '*')
+    """
+    return "*" if _KEY_OF_DATA.search(key) else key.replace("~", "~0")
+
+
+def matcher(pattern: str) -> Any:
+    """A question of (path, within): does a pattern of ignored paths cover it?
+
+    ``*`` one key or index, ``**`` the place and everything below it. Words of the form ``key=value``
+    before the pointer demand an object around it that says so. What stands before a ``#`` is a
+    member of an archive, or a file beside the log; a pattern without one covers all of them.
+
+    >>> covers = matcher("type=progress /data/**")
+    >>> covers("/data/0/x", "type=progress"), covers("/data", "type=user"), covers("/uuid", "")
+    (True, False, False)
+    """
+    *demands, pointer = pattern.split(" ")
+    if "=" in pointer and "/" not in pointer:
+        demands, pointer = [*demands, pointer], "/**"
+    expression = re.escape(pointer).replace(r"/\*\*", "(?:/.*)?").replace(r"\*", "[^/]*")
+    compiled = re.compile(expression if "#" in pointer else f"(?:.*#)?{expression}", re.DOTALL)
+
+    def covers(path: str, within: str) -> bool:
+        said = within.split(" ")
+        return compiled.fullmatch(path) is not None and all(word in said for word in demands)
+
+    return covers
