@@ -5,6 +5,7 @@
 
 from loaders.accounting import coverage
 from loaders.errors import DerailError, LoadError, UnreadableRecord
+from loaders.memory import from_frame, from_messages
 from loaders.reading import load
 from loaders.registry import available
 from loaders.trajectories import Trajectories, scan
@@ -16,6 +17,8 @@ __all__ = [
     "UnreadableRecord",
     "available",
     "coverage",
+    "from_frame",
+    "from_messages",
     "load",
     "scan",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
@@ -9,6 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from loaders.bodies import body_text, body_value, is_event_stream
 from loaders.errors import UnreadableRecord
 from loaders.jsontext import decode
 from loaders.sources import Source
@@ -20,13 +22,22 @@ DISCRIMINATORS = ("type", "kind", "role", "action", "observation", "event", "sub
 _LONGEST_DISCRIMINATOR = 40
 _KEY_OF_DATA = re.compile(r"\d|[^\w.:$@-]|.{41}", re.DOTALL)
 _MANY_KEYS = 60
+_SHORTEST_BODY = 40
 
 
 class JSONText:
-    """A text that holds JSON, opened."""
+    """A text that holds JSON, opened; maybe behind a word (``data: {...}``)."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Any, before: str = "") -> None:
         self.value = value
+        self.before = before
+
+
+class StreamText:
+    """An event stream, opened: its lines, those of data as ``JSONText``."""
+
+    def __init__(self, text: str) -> None:
+        self.lines: list[Any] = [_data_of(line) for line in text.split("\n")]
 
 
 class Leaf(NamedTuple):
@@ -121,17 +132,26 @@ def _encoded(value: Any) -> bytes:
 
 def _packed(value: Any) -> str:
     if isinstance(value, JSONText):
-        return json.dumps(value.value, default=_packed)
-    raise TypeError(type(value).__name__)
+        return value.before + json.dumps(value.value, default=_packed)
+    if isinstance(value, StreamText):
+        return "\n".join(v if isinstance(v, str) else _packed(v) for v in value.lines)
+    if isinstance(value, bytes | bytearray):
+        return base64.b64encode(value).decode()
+    return str(value)  # what YAML knows and JSON does not, such as a date
 
 
 def _walk(  # noqa: PLR0917 - where, and what
     path: str, within: str, holder: Any, key: Any, value: Any, is_known: Any
 ) -> Iterator[Leaf | Node]:
-    if isinstance(value, str) and value[:1] in ("{", "[") and not is_known(value):
+    if isinstance(value, str | bytes) and not (isinstance(value, str) and is_known(value)):
         value = _opened(value, holder, key)
+    if isinstance(value, StreamText):
+        for index, line in enumerate(value.lines):
+            if isinstance(line, JSONText):
+                yield from _walk(f"{path}/data", within, value.lines, index, line, is_known)
+        return
     if isinstance(value, JSONText):
-        value = value.value
+        holder, key, value = value, "value", value.value
     if is_object(value) and value:
         if is_known(value):
             yield Node(path, within, value)
@@ -151,16 +171,31 @@ def _walk(  # noqa: PLR0917 - where, and what
         yield Leaf(path, within, holder, key, value)
 
 
-def _opened(text: str, holder: Any, key: Any) -> Any:
-    """A text that is itself JSON is looked into, and stays one when it is written again."""
+def _opened(body: str | bytes, holder: Any, key: Any) -> Any:
+    """A text that is itself JSON is looked into, and stays a text when it is written again."""
     try:
-        value = decode(text.encode("utf-8", "surrogatepass"))
+        text = body_text(body) if isinstance(body, bytes) else body
+        is_long = len(text) > _SHORTEST_BODY
+        value = body_value(text) if text[:1] in ("{", "[") or is_long else text
     except UnreadableRecord:
-        return text
+        return body
     if value and (is_object(value) or is_array(value)):
         holder[key] = JSONText(value)
-        return holder[key]
-    return text
+    elif is_long and isinstance(value, str) and is_event_stream(value) and '{"' in value:
+        holder[key] = StreamText(value)
+    elif isinstance(body, bytes):
+        holder[key] = text
+    return holder[key]
+
+
+def _data_of(line: str) -> Any:
+    before, colon, data = line.partition(":")
+    if colon and before == "data" and data.lstrip()[:1] == "{":
+        try:
+            return JSONText(decode(data.encode("utf-8", "surrogatepass")), "data: ")
+        except UnreadableRecord:
+            return line
+    return line
 
 
 def _within(outer: str, value: dict[str, Any]) -> str:

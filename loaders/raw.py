@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from loaders.bodies import body_text, body_value, is_event_stream
+from loaders.databases import value_at
 from loaders.errors import UnreadableRecord
-from loaders.jsontext import decode
-from loaders.sources import Source
+from loaders.jsontext import NotJSON, decode, decode_glued
+from loaders.sources import MemorySource, Source
 from loaders.values import is_array, is_object
 
 _PLACE = re.compile(r"(?:L(?P<line>\d{1,12}))?(?P<pointer>(?:/.*)?)", re.DOTALL)
@@ -26,15 +27,28 @@ def raw_record(name: str, position: str | None) -> Any:
     source = find_source(name)
     try:
         source, place = _member_and_place(source, position)
+        if place["line"] is None and source.head.is_database:
+            return follow(*value_at(source, place["pointer"]))
         if place["line"] is None:
             return follow(source.json(), place["pointer"])
         wanted = int(place["line"])
         line = next((line for number, line in source.lines() if number == wanted), None)
         if line is None:
             raise UnreadableRecord("the source has no such line any more", f"L{wanted}")
-        return follow(decode(line), place["pointer"])
+        return follow(_decoded(line), place["pointer"])
     except OSError as error:
         raise UnreadableRecord(f"{name} can't be read: {error.strerror or error}") from error
+
+
+def _decoded(line: bytes) -> Any:
+    """The value of a line; a list of them where a line holds several objects."""
+    try:
+        return decode(line)
+    except NotJSON:
+        values, _ = decode_glued(line)
+        if not values:
+            raise
+        return values
 
 
 def _member_and_place(source: Source, position: str) -> tuple[Source, re.Match[str]]:
@@ -59,7 +73,7 @@ def _member_and_place(source: Source, position: str) -> tuple[Source, re.Match[s
 def follow(value: Any, pointer: str) -> Any:
     """The value at a JSON pointer (RFC 6901), which may go on inside a text that holds JSON.
 
-    Inside an event stream nothing can be pointed to: it is given whole.
+    Inside a stream of events nothing can be pointed to, whether it is text or a list: it is given whole.
 
     Raises ``UnreadableRecord`` where the value has no such place.
 
@@ -79,6 +93,8 @@ def follow(value: Any, pointer: str) -> Any:
         elif is_object(value) and key in value:
             value = value[key]
             continue
+        elif is_array(value) and value and all(map(is_object, value)):
+            return value
         raise UnreadableRecord("the source no longer holds this record", pointer)
     return body_text(value) if isinstance(value, bytes) else value
 
@@ -88,6 +104,8 @@ def find_source(name: str) -> Source:
 
     Raises ``UnreadableRecord`` where no such file exists.
     """
+    if name in MemorySource.known:
+        return MemorySource.known[name]
     path = Path(name)
     with suppress(OSError):
         if path.is_file():

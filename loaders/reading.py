@@ -60,12 +60,26 @@ def load(
     candidates = choose(format)
     found = list(discover(paths))
     check_labels({name for item in found for name in item.labels})
-    groups, companions, problems = _grouped(found, candidates, named=format is not None)
+    is_named = format is not None
+    return load_found(found, candidates, is_named, repr(paths), strict=strict, progress=progress)
+
+
+def load_found(
+    found: list[Found],
+    candidates: list[Format],
+    named: bool,
+    what: str,
+    *,
+    strict: bool = False,
+    progress: bool | None = None,
+) -> Trajectories:
+    """What ``load`` does with the sources that it found; ``what`` they are called in an error."""
+    groups, companions, problems = _grouped(found, candidates, named)
     if strict:
         _raise_first(problems)
     tables = assemble(_read_all(groups, progress, strict), problems, companions)
     if tables["trajectories"].is_empty():
-        raise LoadError(_nothing_readable(paths, tables["problems"]))
+        raise LoadError(_nothing_readable(what, tables["problems"]))
     tables["trajectories"] = _labelled(tables["trajectories"], groups)
     return Trajectories.from_frames(tables)
 
@@ -432,8 +446,8 @@ def _raise_first(problems: Iterable[tuple[Any, ...]]) -> None:
             raise LoadError(f"{source}{f' at {position}' if position else ''}: {reason}")
 
 
-def _nothing_readable(paths: object, problems: pl.DataFrame) -> str:
-    lines = [f"Nothing could be read from {paths!r}."]
+def _nothing_readable(what: str, problems: pl.DataFrame) -> str:
+    lines = [f"Nothing could be read from {what}."]
     for row in problems.sort("severity", maintain_order=True).head(5).iter_rows(named=True):
         place = f" at {row['position']}" if row["position"] else ""
         lines.append(f"  {row['source']}{place}: {row['reason']}")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 from loaders.archives import Damaged, ZipArchive, open_unpacked, read_up_to, unpacked
 from loaders.errors import UnreadableRecord
@@ -323,6 +323,26 @@ class Source:
     def head(self) -> Head:
         """What detection looks at."""
         return Head(self)
+
+
+class MemorySource(Source):
+    """A log that is in memory, under a name that is no file's."""
+
+    known: ClassVar[dict[str, MemorySource]] = {}
+    """All of this process, by name: the raw records behind the runs that were made from them."""
+
+    def __init__(self, name: str, content: bytes) -> None:
+        super().__init__(Path(name))
+        self._content = content
+        self.size = len(content)
+        self.known[name] = self
+
+    def open(self) -> io.BufferedReader:
+        """The bytes as a stream."""
+        return io.BufferedReader(cast(io.RawIOBase, io.BytesIO(self._content)))
+
+    def _beside(self, relative: str) -> Source | None:
+        return None  # nothing lies beside it
 
 
 @lru_cache(maxsize=16)
