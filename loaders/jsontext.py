@@ -18,6 +18,7 @@ from loaders.values import well_formed
 _DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 # Possessive throughout: a token is never given back, so that a long open string costs one pass.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]:,"]|[^\s{}\[\]:,"]++', re.DOTALL)
+_BLANK = re.compile(r"\s*+")
 _CLOSER = {b"{": b"}", b"[": b"]"}
 BOM = b"\xef\xbb\xbf"
 
@@ -88,6 +89,42 @@ def _decode_leniently(data: bytes, is_cut: bool) -> tuple[Any, str | None]:
     except ValueError as error:  # a whole number of thousands of digits
         raise UnreadableRecord(f"not JSON: {error}") from None
     return clean, "; ".join(sorted(doubts)) or "control characters inside strings"
+
+
+def decode_glued(data: bytes) -> tuple[list[Any], str | None]:
+    """Objects that stand one behind the other, as when a newline between two records was lost.
+
+    Gives those that can be read, and why what follows them can't. Linear.
+
+    >>> decode_glued(b'{"a": 1}{"b": 2}{"c')
+    ([{'a': 1}, {'b': 2}], 'JSON is cut short')
+    """
+    text = data.removeprefix(BOM).decode("utf-8", "surrogateescape")
+    decoder = json.JSONDecoder(parse_constant=_no_constant, strict=False)
+    values: list[Any] = []
+    end = _blank_until(text, 0)
+    while end < len(text):
+        try:
+            if text[end] != "{":
+                raise json.JSONDecodeError("no object", text, end)
+            value, stop = decoder.raw_decode(text, end)
+        except json.JSONDecodeError as error:
+            is_cut = error.pos >= len(text) or error.msg.startswith("Unterminated")
+            return values, "JSON is cut short" if is_cut else f"no JSON: {error.msg}"
+        except (ValueError, RecursionError):
+            return values, "not JSON"
+        values.append(well_formed(value))
+        end = _blank_until(text, stop)
+    return values, None
+
+
+def _no_constant(_: str) -> None:
+    """What reads in place of NaN and Infinity."""
+
+
+def _blank_until(text: str, start: int) -> int:
+    blank = _BLANK.match(text, start)
+    return start if blank is None else blank.end()
 
 
 def decode_cut(data: bytes) -> Any:
