@@ -54,8 +54,6 @@ FOLDERS_OF_SEVERAL_FORMATS = {
 """Folders of real logs whose files are in formats of other names than the folder's."""
 
 UNREAD = {
-    "bedrock_converse": "no format for recordings of this API yet",
-    "gemini_api": "no format for recordings of this API yet",
     "otlp": "both traces hold no model call",
 }
 """Folders of real logs in which there is nothing to load, and why."""
@@ -426,7 +424,7 @@ def small_file(folder: str, format_name: str) -> File | None:
     return None
 
 
-CUTS = 20
+CUTS = 50
 SEEDS = 16
 BYTES = 1_000_000
 """So much is read over and over again of one file; of a larger one fewer variants are tried."""
@@ -442,7 +440,7 @@ _TOLD = ("kind", "text", "thinking_state")
 
 
 def a_file_cut_short_gives_what_stands_before(file: File) -> None:
-    """Of a file cut at twenty places all that stands before the cut is read, and the cut is told."""
+    """Of a file cut at fifty places all that stands before the cut is read, and the cut is told."""
     whole = file.path.read_bytes()
     counts: list[int] = []
     known = set(file.events.select(_TOLD).rows())

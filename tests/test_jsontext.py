@@ -46,7 +46,6 @@ def test_what_is_no_json_is_read_with_a_doubt(text: bytes, value: Any, doubt: st
 
 def test_harmless_oddities_raise_no_doubt() -> None:
     assert decode_with_doubt(b'\xef\xbb\xbf{"a": 1}\r\n') == ({"a": 1}, None)
-    assert decode_with_doubt(b'{"a": 1, "a": 2}') == ({"a": 2}, None)
     assert decode_with_doubt(b"1" * 40) == (int("1" * 40), None)
 
 
@@ -140,3 +139,32 @@ def test_a_cut_before_the_first_value_is_said(text: bytes) -> None:
 def test_a_long_open_string_costs_one_pass() -> None:
     with at_most(3):
         assert decode_cut(b'{"a": 1, "b": "' + b"\\n" * 5_000_000) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"a": 1, "a": 2}',
+        b'[{"b": {"x": 1, "y": 2, "x": 3}}]',
+        b'{"a": "1", "a": 123456789012345678901234567890}',
+        b'{"\\u0061": 1, "a": 2}',
+    ],
+)
+def test_a_repeated_key_is_told(text: bytes) -> None:
+    value, doubt = decode_with_doubt(text)
+    assert value == json.loads(text)
+    assert doubt == "keys that repeat in one object; the last one counts"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"a": "\\u0022quoted\\u0022", "b": "\\" \\\\"}',
+        b'{"a": {"x": 1}, "b": {"x": 1}}',
+        b'{"n": 123456789012345678901234567890}',
+        b'"text"',
+        b"[]",
+    ],
+)
+def test_of_keys_that_do_not_repeat_nothing_is_told(text: bytes) -> None:
+    assert decode_with_doubt(text) == (json.loads(text), None)
