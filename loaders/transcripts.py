@@ -38,10 +38,11 @@ _FOREIGN_KEYS = frozenset((
     "info", "suite_name", "session_start", "sessionId", "projectHash", "simulations", "history",
     "schema_version", "mini_version", "trajectory_format", "latency_sec", "context_window",
     "span_kind", "resourceSpans", "conversations", "mistake_step", "class_",
+    "pydantic", "source_fingerprint",
 ))
 # fmt: on
 _FOREIGN_ENDS = (b'"trajectory_format"', b'"mini_version"', b'"latency_sec"')
-_FOREIGN_NAMES = (".traj", ".traj.json")
+_FOREIGN_NAMES = (".traj", ".traj.json", "api_conversation_history.json")
 _NAME_OF_A_CALL = re.compile(r".+-\d{10}(?:\.\d{1,9})?\.json")
 
 
