@@ -33,7 +33,7 @@ class Format:
     ``GIVES``, names out of ``registry.GIVES``; ``companion(head)``, true for a file that is read
     with another one; ``bundle(source)``, the key under which several files are one log;
     ``IGNORED``, what of the raw log is left out of the tables: path (``loaders.leaves.matcher``) to
-    the reason.
+    the reason; ``EXCEPTIONS``, rules of ``tests/battery.py`` that it can't hold to, and why.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Format:
     companion: Callable[[Head], bool] | None
     bundle: Callable[[Source], str] | None
     ignored: Mapping[str, str] = field(default_factory=dict[str, str])
+    exceptions: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def from_module(module: ModuleType, name: str | None = None) -> Format:
@@ -70,6 +71,7 @@ def from_module(module: ModuleType, name: str | None = None) -> Format:
         getattr(parts, "companion", None),
         getattr(parts, "bundle", None),
         dict(getattr(parts, "IGNORED", {})),
+        dict(getattr(parts, "EXCEPTIONS", {})),
     )
 
 

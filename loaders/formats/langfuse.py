@@ -34,6 +34,12 @@ from loaders.values import (
 
 TITLE = "Langfuse trace"
 GIVES = ("thinking", "sent", "tools", "tokens")
+EXCEPTIONS = {
+    "positions_lead_to_the_raw_record": (
+        "one instrumentation logs a streamed reply as a message per token; they are told as the one "
+        "message that they are, and its place is that of the first"
+    ),
+}
 
 _KINDS = {"GENERATION": "model", "TOOL": "tool", "AGENT": "agent"}
 _USAGE = {

@@ -63,6 +63,12 @@ from loaders.values import (
 
 TITLE = "SWE-agent trajectory"
 GIVES = ("thinking", "sent", "tools", "tokens", "outcome")
+EXCEPTIONS = {
+    "a_file_cut_short_gives_what_stands_before": (
+        "its messages stand behind the trajectory that they repeat in other words; where they are cut "
+        "off, the trajectory is told"
+    ),
+}
 
 _CLIPPED = "<response clipped>"
 _TOLD_OF_INFO = re.compile(r"submission|exit_status|swe_agent_version|edited_files\d+")
