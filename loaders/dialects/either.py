@@ -27,13 +27,43 @@ _OPENAI_KEYS = (
 _ANTHROPIC_BLOCKS = ("redacted_thinking", "compaction", *anthropic.CALLS)
 _ANTHROPIC_KEYS = ("stop_reason", "stop_sequence")
 _FOREIGN_KEYS = frozenset(
-    ("parts", "message", "sessionID", "sessionId", "session_id", "parentUuid", "source", "text")
+    (
+        "parts",
+        "message",
+        "sessionID",
+        "sessionId",
+        "session_id",
+        "parentUuid",
+        "source",
+        "text",
+        "blocks",
+    )
 )
+# fmt: off
+_CONVERSE_BLOCKS = frozenset((
+    "text", "toolUse", "toolResult", "reasoningContent", "image", "document", "video", "audio",
+    "cachePoint", "guardContent", "citationsContent",
+))
+# fmt: on
 
 
 def is_message(value: Any) -> bool:
     """Whether a value is a message of either dialect, as far as a cut head of a log shows it."""
-    return is_object(value) and value.get("role") in ROLES and not _FOREIGN_KEYS & value.keys()
+    if not is_object(value) or value.get("role") not in ROLES or _FOREIGN_KEYS & value.keys():
+        return False
+    return not is_converse_message(value)
+
+
+def is_converse_message(value: Any) -> bool:
+    """Whether a value is a message in a third dialect, Bedrock's: blocks of a key each, without type.
+
+    >>> is_converse_message({"role": "user", "content": [{"text": "hi"}]})
+    True
+    """
+    if not is_object(value) or value.get("role") not in ("user", "assistant"):
+        return False
+    first = as_object(next(iter(as_array(value.get("content"))), None))
+    return bool(first) and first.keys() <= _CONVERSE_BLOCKS
 
 
 def dialect_of(messages: list[Any], request: Object | None = None) -> str | None:
