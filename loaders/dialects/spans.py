@@ -40,7 +40,8 @@ class Span:
 
     ``kind`` is model, tool, agent or other; ``error`` what the span says went wrong, empty where it
     gives no words; ``is_ok`` where it says that nothing did; ``is_piece`` where the beginning and the
-    end of a call are spans of their own, as BeeAI writes them.
+    end of a call are spans of their own, as BeeAI writes them; ``omits_nothing`` where ``request`` is
+    word for word what the provider's client was given, so that thinking that it lacks was not sent.
     """
 
     trace: str
@@ -62,6 +63,7 @@ class Span:
     error_type: str | None = None
     is_ok: bool = False
     is_piece: bool = False
+    omits_nothing: bool = False
     call_id: str | None = None
     arguments: Any = None
     output: str | None = None
@@ -302,7 +304,7 @@ class _Teller:
             **columns,
         )
         if span.request:
-            known = sent if self._shows_thinking else None
+            known = sent if self._shows_thinking or span.omits_nothing else None
             self.run.saw(seen, known, "request")
         for message in span.reply:
             self._tell_message(message._replace(role="assistant"), span.ended_at)

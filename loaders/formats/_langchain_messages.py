@@ -28,6 +28,26 @@ _ROLES = {
     **{"tool": "tool", "ToolMessage": "tool", "function": "tool", "FunctionMessage": "tool"},
     **{"ChatMessage": "chat", "chat": "chat", "remove": "remove"},
 }
+IGNORED = {
+    "/**/lc": "The version of the notation, the same in every message that is written in it.",
+    "/**/type": "What kind of message, call or block it is, by which the rest of it is told.",
+    "type=constructor /**/id/*": "The name of a class in parts, the last of which is the message's kind.",
+    "/**/kwargs/id": "An id by which a message replaces another one in a state, and nothing else.",
+    "/**/messages/*/id": "An id by which a message replaces another one in a state, and nothing else.",
+    "/**/content/*/id": "The name of an item at the provider; a call among them has an id of its own.",
+    "/**/content/*/name": "The name of a tool, which the call beside the content has as well.",
+    "/**/content/*/status": "Says that an item is complete, as all items of a whole reply are.",
+    "/**/total_tokens": "The sum of the other counts of tokens, which have columns of their own.",
+    "/**/token_usage/**": "The provider's count, which stands in usage_metadata in other words.",
+    "/**/response_metadata/usage/**": "The provider's count, in usage_metadata in other words.",
+    "/**/input_token_details/cache_creation": "A part of the input that may be cheaper next time.",
+    "/**/response_metadata/id": "The name of a reply at the provider, to which nothing refers.",
+    "/**/response_metadata/object": "Says that a reply of the Responses API is one.",
+    "/**/response_metadata/status": "Says that a reply is complete, as all that were kept are.",
+    "/**/refusal": "Empty unless the model refused, and then the same text as the content.",
+}
+"""What of messages is left out of the tables, and why; for the formats that hold them."""
+
 _CALL_BLOCKS = ("tool_use", "tool_call", "function_call", "input_json_delta")
 
 
@@ -53,6 +73,19 @@ def is_own(value: Any) -> bool:
         return False
     fields, place = found
     return bool(place) or bool(fields.keys() & {"additional_kwargs", "response_metadata"})
+
+
+def are_states(records: list[Any]) -> bool:
+    """Whether records are states of a conversation, each of which repeats the one before it."""
+    former: Any = None
+    for record in records[:3]:
+        listed = as_array(as_object(record).get("messages"))
+        first = unpacked(listed[0]) if listed else None
+        name = first[0].get("id") if first is not None else None
+        if name is not None and name == former:
+            return True
+        former = name
+    return False
 
 
 def step_columns(message: Object) -> dict[str, Any]:
@@ -141,7 +174,7 @@ def write_message(run: Run, message: Object, pos: str, **result: Any) -> None:
         run.user(text, at, actor=name, media=media)
     elif role == "tool":
         status = as_text(message.get("status"))
-        flags: dict[str, Any] = {"is_error": None if status is None else status == "error"}
+        flags: dict[str, Any] = {"is_error": {"success": False, "error": True}.get(status or "")}
         flags.update({key: value for key, value in result.items() if value is not None})
         call_id = as_name(message.get("tool_call_id"))
         by_order = call_id is None

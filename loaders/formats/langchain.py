@@ -47,6 +47,8 @@ Found = tuple[Object, str]
 def sniff(head: Head) -> bool:
     """A run of LangSmith's, or a message as LangChain writes it."""
     record = next(iter(head.records), None)
+    if messages_of.are_states(record if is_array(record) else head.records):
+        return False  # LangGraph's
     for _ in range(2):
         if is_object(record) and not _is_run(record) and not messages_of.is_own(record):
             keys = (*_RUNS_IN, *_MESSAGES_IN)

@@ -55,7 +55,9 @@ def sniff(head: Head) -> bool:
 def _is_console_span(value: Any) -> bool:
     span = as_object(value)
     context = as_object(span.get("context"))
-    return {"trace_id", "span_id"} <= context.keys() and "span_kind" not in span
+    is_mlflow_s = "mlflow.traceRequestId" in as_object(span.get("attributes"))
+    is_span = {"trace_id", "span_id"} <= context.keys() and "span_kind" not in span
+    return is_span and not is_mlflow_s
 
 
 def read(source: Source, out: Builder) -> None:
