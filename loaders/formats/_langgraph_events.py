@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from loaders.builder import Builder
+from loaders.dialects import langchain as messages_of
 from loaders.dialects.requests import RepeatedMessages
-from loaders.formats import _langchain_messages as messages_of
 from loaders.formats._langgraph_messages import Conversation, Found, messages_in
 from loaders.rows import metadata_of
 from loaders.values import Object, as_array, as_name, as_object, as_text, is_array

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from loaders.formats import _langchain_messages as messages_of
-from loaders.formats._langchain_messages import unpacked
+from loaders.dialects import langchain as messages_of
+from loaders.dialects.langchain import unpacked
 from loaders.run import Run
 from loaders.values import Object, as_name, as_object, as_text, as_time, is_array, is_object
 

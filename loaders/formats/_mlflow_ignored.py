@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from loaders.formats import _langchain_messages as langchain
+from loaders.dialects import langchain
 
 _ONCE_MORE = "An argument of the call, once more: the span's inputs hold them all."
 IGNORED: Final = {

@@ -18,10 +18,10 @@ from functools import partial
 from typing import Any
 
 from loaders.builder import Builder
+from loaders.dialects import langchain as messages_of
 from loaders.dialects import openai_chat
+from loaders.dialects.langchain import unpacked
 from loaders.dialects.requests import RepeatedMessages
-from loaders.formats import _langchain_messages as messages_of
-from loaders.formats._langchain_messages import unpacked
 from loaders.rows import identity_of, metadata_of, outcome_of, unfolded
 from loaders.run import Run
 from loaders.sources import Head, Source

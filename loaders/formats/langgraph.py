@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from loaders.builder import Builder
-from loaders.formats import _langchain_messages as messages_of
+from loaders.dialects import langchain as messages_of
 from loaders.formats._langgraph_events import Events
 from loaders.formats._langgraph_messages import Conversation, Found, messages_in
 from loaders.rows import metadata_of

@@ -15,11 +15,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from loaders.builder import Builder
-from loaders.dialects import anthropic, openai_chat, responses
+from loaders.dialects import anthropic, langchain, openai_chat, responses
 from loaders.dialects.span_attributes import Attributes, fill
 from loaders.dialects.span_messages import Message, Part, as_value, messages_of, text_of
 from loaders.dialects.spans import Span, tell_traces
-from loaders.formats import _langchain_messages as langchain
 from loaders.formats import _mlflow_ignored
 from loaders.rows import metadata_of, unfolded
 from loaders.sources import Head, Source
