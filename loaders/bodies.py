@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from loaders.archives import open_zstd
 from loaders.errors import UnreadableRecord
+from loaders.framing import event_stream_of, is_framed
 from loaders.jsontext import decode
 from loaders.values import is_array, is_object
 
@@ -44,7 +45,7 @@ def body_value(body: Any) -> Any:
 
 
 def body_text(body: bytes) -> str:
-    """A body as text, unpacked where it is packed.
+    """A body as text, unpacked where it is packed; a binary event stream as one of text.
 
     Raises ``UnreadableRecord`` where it is packed in a way that can't be undone, or is no text.
     """
@@ -57,6 +58,8 @@ def body_text(body: bytes) -> str:
             body = _inflated(body, 15)
     except (zlib.error, EOFError, OSError) as error:
         raise UnreadableRecord(f"damaged body: {error}") from error
+    if is_framed(body):
+        return event_stream_of(body)
     try:
         return body.decode("utf-8")
     except UnicodeDecodeError:

@@ -99,6 +99,7 @@ class Conversation:
     places: dict[str, list[int]] = field(default_factory=lambda: {})
     thoughts: dict[int, range] = field(default_factory=lambda: {})
     thought_texts: list[str] = field(default_factory=lambda: [])
+    thought_signatures: list[str | None] = field(default_factory=lambda: [])
     systems: dict[str, int] = field(default_factory=lambda: {})
     offer: str | None = None
     compacted_before: int = 0
@@ -160,6 +161,7 @@ class Conversation:
         for text, signature in self.wire.thoughts(message):
             self._witness.emitted(len(self.thought_texts), text, signature)
             self.thought_texts.append(squeezed(text))
+            self.thought_signatures.append(signature)
         self.thoughts[number] = range(first, len(self.thought_texts))
 
     def _sent_in(self, number: int, message: Object) -> set[int]:
@@ -167,9 +169,15 @@ class Conversation:
         own = self.thoughts.get(number, range(0))
         if not own:
             return set()
-        shown = {squeezed(text) for text, _ in self.wire.thoughts(message) if text}
+        thoughts = self.wire.thoughts(message)
+        shown = {squeezed(text) for text, _ in thoughts if text}
+        signed = {signature for _, signature in thoughts if signature}
         found = self._witness.found_in(message, among=own)
-        return found | {thought for thought in own if self.thought_texts[thought] in shown}
+        return found | {
+            thought
+            for thought in own
+            if self.thought_texts[thought] in shown or self.thought_signatures[thought] in signed
+        }
 
     # ------------------------------------------------------------------ calls
 

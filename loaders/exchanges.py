@@ -9,6 +9,7 @@ what the model was shown, and that is evidence of the best grade: the wire itsel
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -29,7 +30,16 @@ from loaders.conversations import (
 from loaders.dialects.wire import Part, Reply, Turn, Wire, cost_of, squeezed
 from loaders.rows import identity_of, metadata_of, outcome_of
 from loaders.run import Run
-from loaders.values import Object, as_json, as_object, as_text, as_time, fingerprint, is_object
+from loaders.values import (
+    Object,
+    as_json,
+    as_object,
+    as_text,
+    as_time,
+    fingerprint,
+    is_array,
+    is_object,
+)
 
 _MARK_CHARS = 80
 _SUMMARY_CHARS = 200
@@ -48,7 +58,12 @@ _PROVIDERS = {
     "api.fireworks.ai": "fireworks",
     "api.moonshot.ai": "moonshot",
     "openrouter.ai": "openrouter",
+    "generativelanguage.googleapis.com": "google",
 }
+_CLOUDS = (
+    (re.compile(r"bedrock-runtime(?:-fips)?\..+\.amazonaws\.com(?:\.cn)?"), "bedrock"),
+    (re.compile(r"(?:.+-)?aiplatform\.googleapis\.com"), "google-vertex"),
+)
 
 
 class CallReader:
@@ -81,7 +96,7 @@ def _first_request(conversation: Conversation) -> int:
 def _response(call: Recorded, wire: Wire, out: Builder) -> Response:
     """What came back; what is wrong with it becomes a problem of the recording."""
     body = call.response
-    if isinstance(body, str) and is_event_stream(body):
+    if is_array(body) or (isinstance(body, str) and is_event_stream(body)):
         body, doubt = wire.streamed(body)
         if doubt is not None:
             out.problem(call.response_pos, doubt, "warning")
@@ -107,9 +122,11 @@ def _error_of(body: Any, status: int | None) -> tuple[str | None, str | None]:
         return None, None
     details = error if is_object(error) else {}
     text = as_text(details.get("message")) or as_text(error)
+    text = text or as_text(as_object(body).get("message"))
     if text is None:
         text = body[:_ERROR_CHARS] if isinstance(body, str) else as_json(body)
-    kind = as_text(details.get("type")) or as_text(details.get("code"))
+    kinds = (as_text(details.get(key)) for key in ("type", "code", "status"))
+    kind = next(filter(None, kinds), None)
     return text or f"HTTP {status}", kind or (f"HTTP {status}" if is_failure else None)
 
 
@@ -315,7 +332,7 @@ class _Teller:
         names = identity_of(shared)
         return {
             **{key: names[key] for key in ("task_id", "trial", "benchmark") if key in names},
-            "provider": _PROVIDERS.get(host or "", host),
+            "provider": provider_of(host),
             "cost_usd": sum(known) if known else None,
             "params": params[0],
             "metadata": {
@@ -379,8 +396,19 @@ class _Teller:
         run.saw(merge(spans), sent, "wire", call.edit)
 
 
+def provider_of(host: str | None) -> str | None:
+    """Who serves the models at a host; the host itself where that is not known.
+
+    >>> provider_of("bedrock-runtime.us-east-1.amazonaws.com"), provider_of("llm.example")
+    ('bedrock', 'llm.example')
+    """
+    cloud = next((name for pattern, name in _CLOUDS if pattern.fullmatch(host or "")), None)
+    return cloud or _PROVIDERS.get(host or "", host)
+
+
 def _created(response: Object) -> datetime | None:
-    return as_time(response.get("created", response.get("created_at")))
+    keys = ("created", "created_at", "createTime", "create_time")
+    return next((time for key in keys if (time := as_time(response.get(key)))), None)
 
 
 def _address(url: str | None) -> tuple[str | None, str | None]:

@@ -35,17 +35,22 @@ def raw_record(name: str, position: str | None) -> Any:
         line = next((line for number, line in source.lines() if number == wanted), None)
         if line is None:
             raise UnreadableRecord("the source has no such line any more", f"L{wanted}")
-        return follow(_decoded(line), place["pointer"])
+        return follow(_decoded(line, is_text=not place["pointer"]), place["pointer"])
     except OSError as error:
         raise UnreadableRecord(f"{name} can't be read: {error.strerror or error}") from error
 
 
-def _decoded(line: bytes) -> Any:
-    """The value of a line; a list of them where a line holds several objects."""
+def _decoded(line: bytes, *, is_text: bool) -> Any:
+    """The value of a line; a list of them where a line holds several objects.
+
+    ``is_text``: a line without any is its text, as in a log of plain text.
+    """
     try:
         return decode(line)
     except NotJSON:
         values, _ = decode_glued(line)
+        if not values and is_text:
+            return line.decode("utf-8", "replace")
         if not values:
             raise
         return values
@@ -93,7 +98,7 @@ def follow(value: Any, pointer: str) -> Any:
         elif is_object(value) and key in value:
             value = value[key]
             continue
-        elif is_array(value) and value and all(map(is_object, value)):
+        elif is_array(value) and any(map(is_object, value)):
             return value
         raise UnreadableRecord("the source no longer holds this record", pointer)
     return body_text(value) if isinstance(value, bytes) else value

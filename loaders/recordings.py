@@ -13,12 +13,22 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Any, Final
-from urllib.parse import SplitResult, urlsplit
 
+from loaders.apis import (
+    api_of_call,
+    api_of_text,
+    is_bedrock_response,
+    is_gemini_request,
+    is_gemini_response,
+    model_of_url,
+    named_model,
+)
 from loaders.bodies import body_value
 from loaders.builder import Builder
 from loaders.conversations import Recorded
-from loaders.dialects.either import dialect_of
+from loaders.dialects import bedrock, gemini_wire, responses_wire
+from loaders.dialects.bedrock import BedrockConverse
+from loaders.dialects.gemini_wire import GeminiAPI
 from loaders.dialects.responses import is_item, is_response
 from loaders.dialects.responses_wire import OpenAIResponses, echoed_request
 from loaders.dialects.wire import WIRES, Wire
@@ -37,26 +47,30 @@ from loaders.values import (
     is_object,
 )
 
-_WIRES: Final[dict[str, Wire]] = {**WIRES, OpenAIResponses.name: OpenAIResponses()}
+_WIRES: Final[dict[str, Wire]] = {
+    **WIRES,
+    **{wire.name: wire for wire in (OpenAIResponses(), GeminiAPI(), BedrockConverse())},
+}
 _CASSETTE = re.compile(
     rb"\s*(?:---\s*\n)?(?:version: \d+\s*\n)?(?:(?:http_)?interactions:\s*\n|requests:\s*\n- )"
 )
-_URI = re.compile(r"\b(?:uri|url)[\"']?:\s*[\"']?(https?://[^\s\"']+)")
+IGNORED: Final = {
+    "/version": "the version of the recorder's layout",
+    "/recorded_with": "the recorder's name and version",
+    "/*/*/request/method": "calls of a model are all of one method",
+    "/*/*/request/headers/**": "headers of HTTP: kinds and lengths of bodies, names for support",
+    "/*/*/response/headers/**": "headers of HTTP: kinds and lengths of bodies, names for support",
+    "/*/*/response/status/**": "a call that failed tells its error; the others are all alike",
+    **bedrock.IGNORED,
+    **gemini_wire.IGNORED,
+    **responses_wire.IGNORED,
+}
+"""What of a cassette the tables leave out, and why; it may hold calls of several APIs."""
+
+_JSON_CASSETTE = re.compile(
+    rb'\s*\{\s*(?:"version"\s*:\s*\d+\s*,\s*)?"(?:http_)?interactions"\s*:\s*\[\s*\{\s*"request"\s*:'
+)
 _BINARY = re.compile(r"body: !!binary \|\n((?:\s+[A-Za-z0-9+/=]+\n)+)")
-_NO_CALL = re.compile(r"/(?:count_tokens|embeddings|moderations|batches|models|files|tokenize)\b")
-_PATHS: Final = (
-    (re.compile(r"/chat/completions/?$"), "openai_chat"),
-    (re.compile(r"/v1/messages/?$"), "anthropic_messages"),
-    (re.compile(r"/publishers/anthropic/.*:(?:raw|streamRaw)Predict$"), "anthropic_messages"),
-    (re.compile(r"/responses(?:/compact)?/?$"), "openai_responses"),
-    (re.compile(r":(?:generate|streamGenerate)Content$"), "gemini_api"),
-    (re.compile(r"/(?:converse|converse-stream|invoke|invoke-with-response-stream)$"), "bedrock"),
-)
-_OTHER_KEYS: Final = (
-    (("inferenceConfig", "toolConfig"), "bedrock"),
-    (("contents", "generationConfig", "systemInstruction"), "gemini_api"),
-    (("input", "previous_response_id"), "openai_responses"),
-)
 _REQUEST_IN = ("request", "request_params", "request_body", "kwargs")
 _PARAMS_IN = ("model_parameters", "optional_params", "kwargs")
 _TIMES = ("timestamp", "time", "created_at", "startTime", "start_time")
@@ -77,44 +91,9 @@ _RESPONSE_KEYS = frozenset((
 # fmt: on
 
 
-def address_of(url: str | None) -> SplitResult:
-    """The parts of an address; empty ones where it is none."""
-    try:
-        return urlsplit(url or "")
-    except ValueError:
-        return urlsplit("")
-
-
-def api_of_url(url: str | None) -> str | None:
-    """The API that an address belongs to; None for anything that is no call of a model.
-
-    >>> api_of_url("https://openrouter.ai/api/v1/chat/completions")
-    'openai_chat'
-    """
-    path = address_of(url).path
-    return next((api for pattern, api in _PATHS if pattern.search(path)), None)
-
-
 def api_of(call: Recorded) -> str | None:
-    """The API of a recorded call: by its address, else by what was sent and what came back."""
-    named = api_of_url(call.url)
-    if named is not None or _NO_CALL.search(address_of(call.url).path):
-        return named
-    request, response = call.request, call.response
-    if is_response(response):
-        return OpenAIResponses.name
-    if is_object(response) and is_array(response.get("choices")):
-        return "openai_chat"
-    if is_object(response) and response.get("type") == "message":
-        return "anthropic_messages"
-    for keys, api in _OTHER_KEYS:
-        if any(key in request for key in keys) and (api == "bedrock" or "messages" not in request):
-            return api
-    if not is_array(request.get("messages")):
-        return None
-    if isinstance(response, str) and "message_start" in response[:200]:
-        return "anthropic_messages"
-    return dialect_of(request["messages"], request) or "openai_chat"
+    """The API of a recorded call; None for anything that is no call of a model."""
+    return api_of_call(call.url, call.request, call.response)
 
 
 # ---------------------------------------------------------------------- recognise
@@ -124,7 +103,10 @@ def api_in(head: Head) -> str | None:
     """The API whose dialect a recording counts as; None for what is no recording."""
     if is_cassette(head):
         return _api_of_cassette(head.data.decode("utf-8", "replace"))
-    for record in map(as_object, head.records[:5]):
+    records = head.records
+    if len(records) == 1 and is_array(records[0]):
+        records = records[0]
+    for record in map(as_object, records[:5]):
         call = whole_call(record, "") or half_call(record, "")
         if call is not None:
             return api_of(call)
@@ -133,24 +115,15 @@ def api_in(head: Head) -> str | None:
 
 def is_cassette(head: Head) -> bool:
     """Whether a source is a cassette, of YAML or JSON, in the layout of vcrpy or VCR."""
-    if _CASSETTE.match(head.data):
+    if _CASSETTE.match(head.data) or _JSON_CASSETTE.match(head.data):
         return True
     interactions = as_array(head.first.get("interactions") or head.first.get("http_interactions"))
     return "uri" in as_object(as_object(next(iter(interactions), None)).get("request"))
 
 
 def _api_of_cassette(text: str) -> str | None:
-    named = [api for uri in _URI.findall(text) if (api := api_of_url(uri))]
-    if named:
-        return named[-1]
-    body = "".join(_decoded(block) for block in _BINARY.findall(text)) or text
-    for keys, api in _OTHER_KEYS:
-        if any(re.search(rf"\b{key}\b[\"']?:", body) for key in keys):
-            return api
-    if not re.search(r"\bmessages\b[\"']?:", body):
-        return None
-    is_anthropic = re.search(r"anthropic|\binput_schema\b|\bclaude-", text + body)
-    return "anthropic_messages" if is_anthropic else "openai_chat"
+    packed = "".join(_decoded(block) for block in _BINARY.findall(text))
+    return api_of_text(text, packed or text)
 
 
 def _decoded(block: str) -> str:
@@ -177,6 +150,9 @@ class Recording:
         api = api_of(call)
         if not call.request and (request := echoed_request(as_object(call.response))):
             call = call._replace(request=request, request_pos=call.response_pos)
+        model = named_model(call.request) or model_of_url(call.url)
+        if model and call.request:
+            call = call._replace(request={**call.request, "model": model})
         if api not in _WIRES:
             self._others[api] += 1
         elif call.request or call.response is not None:
@@ -245,6 +221,22 @@ def _body(message: Object) -> tuple[Any, str]:
     return body_value(body), "/body"
 
 
+def read_calls(source: Source, out: Builder) -> None:
+    """All recorded calls of a source that holds nothing else: a cassette, pairs, or halves of them."""
+    recording = Recording(out)
+    if is_cassette(source.head):
+        for call in calls_of_cassette(source, out):
+            recording.add(call)
+    else:
+        log = CallLog(recording)
+        for pos, record in source.records():
+            with out.record(pos):
+                if not log.add(as_object(record), pos):
+                    out.problem(pos, "neither a recorded call nor half of one")
+        log.close()
+    recording.close()
+
+
 # ---------------------------------------------------------------------- logs of proxies
 
 
@@ -298,11 +290,14 @@ def _joined(asked: Recorded, answered: Recorded) -> Recorded:
 def whole_call(record: Object, pos: str) -> Recorded | None:
     """A record that holds a whole call: its request, or the request's keys, and its response."""
     response = record.get("response")
+    is_answered = is_object(response) or is_array(response) or isinstance(response, str)
     for key in _REQUEST_IN:
-        if is_object(record.get(key)) and (is_object(response) or isinstance(response, str)):
+        if is_object(record.get(key)) and is_answered:
             if "messages" in record and key == "kwargs":
                 continue
             return _call(record, record[key], f"{pos}/{key}", response, f"{pos}/response", (key,))
+    if (call := _call_of_a_cloud(record, pos)) is not None:
+        return call
     output = as_array(record.get("output"))
     if "input" in record and any(map(is_item, output)):
         request = {key: value for key, value in record.items() if key in _RESPONSES_KEYS}
@@ -321,6 +316,26 @@ def whole_call(record: Object, pos: str) -> Recorded | None:
     return None
 
 
+def _call_of_a_cloud(record: Object, pos: str) -> Recorded | None:
+    """A call as Bedrock logs invocations or batches, or a request that has its response inside."""
+    response = record.get("response")
+    if is_object(record.get("modelInput")):
+        sent, given = record["modelInput"], record.get("modelOutput")
+        keys = ("modelInput", "modelOutput")
+        return _call(record, sent, f"{pos}/modelInput", given, f"{pos}/modelOutput", keys)
+    asked, answered = as_object(record.get("input")), as_object(record.get("output"))
+    if is_object(asked.get("inputBodyJson")):
+        sent = {"modelId": record.get("modelId"), **asked["inputBodyJson"]}
+        given = answered.get("outputBodyJson")
+        at_sent, at_given = f"{pos}/input/inputBodyJson", f"{pos}/output/outputBodyJson"
+        return _call(record, sent, at_sent, given, at_given, ("input", "output", "modelId"))
+    is_bedrock = is_bedrock_response(response) and is_array(record.get("messages"))
+    if is_bedrock or (is_gemini_response(response) and is_gemini_request(record)):
+        request = {key: value for key, value in record.items() if key != "response"}
+        return _call(record, request, pos, response, f"{pos}/response", record.keys())
+    return None
+
+
 def half_call(record: Object, pos: str) -> Recorded | None:
     """A record that holds a request or a response alone."""
     for key in _REQUEST_IN:
@@ -336,11 +351,13 @@ def half_call(record: Object, pos: str) -> Recorded | None:
 
 
 def _is_request(request: Object) -> bool:
+    if is_gemini_request(request):
+        return True
     return is_array(request.get("messages")) or ("input" in request and "model" in request)
 
 
 def _is_response(value: Object) -> bool:
-    if is_response(value):
+    if is_response(value) or is_gemini_response(value) or is_bedrock_response(value):
         return True
     first = as_object(next(iter(as_array(value.get("choices"))), None))
     is_message = value.get("type") == "message" and is_array(value.get("content"))

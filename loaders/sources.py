@@ -310,6 +310,17 @@ class Source:
         except OSError:  # a name that no file can have
             return None
 
+    def names_in(self, folder: str) -> list[str]:
+        """Names of the files right inside a folder beside this file; also inside archives."""
+        if self.member is not None:
+            inside = _normalized(PurePosixPath(self.member).parent / folder) + "/"
+            names = (n.removeprefix(inside) for n in self._container.names if n.startswith(inside))
+            return sorted(name for name in names if "/" not in name)
+        try:
+            return sorted(found.name for found in (self.path.parent / folder).iterdir())
+        except OSError:
+            return []
+
     @property
     def companions_read(self) -> set[str]:
         """Names of the files that were found beside this one."""

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loaders.errors import UnreadableRecord
-from loaders.jsontext import NotJSON, decode, decode_cut, decode_with_doubt
+from loaders.jsontext import NotJSON, decode, decode_cut, decode_glued, decode_with_doubt
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(),
@@ -168,3 +168,23 @@ def test_a_repeated_key_is_told(text: bytes) -> None:
 )
 def test_of_keys_that_do_not_repeat_nothing_is_told(text: bytes) -> None:
     assert decode_with_doubt(text) == (json.loads(text), None)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b'{"a": 1} {"b": 2}\n', ([{"a": 1}, {"b": 2}], None)),
+        (b'{"a": NaN}', ([{"a": None}], None)),
+        (b'{"a": 1}{"b', ([{"a": 1}], "JSON is cut short")),
+        (b'{"a": 1}]', ([{"a": 1}], "no JSON: no object")),
+        (b"[1][2]", ([], "no JSON: no object")),
+        (b'{"a": 1}' + b'{"a":' * 100_000, ([{"a": 1}], "not JSON")),
+        (b'{"a": "\xff"}', ([{"a": "\ufffd"}], None)),
+    ],
+)
+def test_objects_without_a_newline_between_them(data: bytes, expected: Any) -> None:
+    assert decode_glued(data) == expected
+
+
+def test_many_objects_on_one_line_take_linear_time() -> None:
+    assert len(decode_glued(b'{"a": 1}' * 200_000)[0]) == 200_000

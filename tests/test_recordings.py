@@ -14,9 +14,9 @@ import yaml
 
 import loaders
 from loaders import LoadError, Trajectories
+from loaders.apis import api_of_url
 from loaders.errors import UnreadableRecord
 from loaders.formats import anthropic_messages, openai_chat
-from loaders.recordings import api_of_url
 from loaders.sources import Source
 from loaders.yamltext import decode_yaml
 
@@ -190,7 +190,9 @@ def test_requests_without_responses_are_told(tmp_path: Path) -> None:
         ("https://x.example/v1/projects/p/publishers/anthropic/models/c:streamRawPredict", "anthropic_messages"),
         ("https://api.openai.com/v1/responses", "openai_responses"),
         ("https://x.example/v1beta/models/g:streamGenerateContent?alt=sse", "gemini_api"),
-        ("https://bedrock.example/model/c/converse", "bedrock"),
+        ("https://bedrock.example/model/c/converse", "bedrock_converse"),
+        ("https://bedrock.example/model/c/converse-stream", "bedrock_converse"),
+        ("https://bedrock.example/model/c/invoke", "bedrock_invoke"),
         (MESSAGES_URL + "/count_tokens", None),
         ("https://api.openai.com/v1/models", None),
         ("http://[broken", None),
@@ -238,14 +240,14 @@ def test_calls_of_several_apis_on_one_tape(tmp_path: Path) -> None:
         interaction(MESSAGES_URL, json.dumps(CLAUDE), json.dumps(SAID)),
         interaction(MESSAGES_URL + "/count_tokens", json.dumps(CLAUDE), '{"input_tokens": 1}'),
         interaction("https://api.openai.com/v1/models", None, "{}"),
-        interaction("https://bedrock-runtime.us-east-1.amazonaws.com/model/m/converse", "{}", "{}"),
+        interaction("https://bedrock-runtime.us-east-1.amazonaws.com/model/m/invoke", "{}", "{}"),
         chat(),
     )
     assert formats(path) == ["openai_chat"]
     runs = loaders.load(path)
     assert runs.trajectories.collect()["provider"].to_list() == ["anthropic", "openai"]
     assert sorted(problems(runs)) == [
-        "1 calls of bedrock are not read here",
+        "1 calls of bedrock_invoke are not read here",
         "2 requests that are no calls of a model are not read here",
     ]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from loaders.dialects import gemini
 from loaders.dialects.openai_chat import split_think_tags, thoughts_of
 from loaders.errors import UnreadableRecord
 from loaders.jsontext import decode
@@ -188,13 +189,20 @@ def _parts(item: Object, pos: str, role: str) -> Iterator[Part]:
             yield from _text(content, f"{pos}/{key}", role)
         elif is_object(content):
             yield from _block(content, f"{pos}/{key}", role)
+        signatures = _gemini_signatures(as_array(content)) if role == "assistant" else {}
         for index, block in enumerate(as_array(content)):
+            place = f"{pos}/{key}/{index}"
+            signature = signatures.get(index)
+            is_thought = as_object(block).get("thought") is True
+            if signature and not is_thought:
+                yield Part("thinking", None, place, state="hidden", signature=signature)
             is_told = key == "content" and as_object(block).get("type") in (
                 "thinking",
                 "redacted_thinking",
             )
             if not is_told:
-                yield from _block(block, f"{pos}/{key}/{index}", role)
+                for part in _block(block, place, role):
+                    yield part._replace(signature=signature) if is_thought else part
     if "content" not in item and "parts" not in item and isinstance(item.get("text"), str):
         yield from _text(item["text"], f"{pos}/text", role)
     for holder, place in (
@@ -208,6 +216,13 @@ def _parts(item: Object, pos: str, role: str) -> Iterator[Part]:
             break
     if is_object(item.get("function_call")) and item.get("tool_calls") is None:
         yield _call(item["function_call"], f"{pos}/function_call")
+
+
+def _gemini_signatures(blocks: list[Any]) -> dict[int, str]:
+    """Signatures that Gemini puts on the part after its thinking, by the part where they are told."""
+    parts = [block if block.get("type") is None else {} for block in map(as_object, blocks)]
+    thoughts = gemini.thoughts_of(parts)
+    return {thought.place: thought.signature for thought in thoughts if thought.signature}
 
 
 def _text(text: str, pos: str, role: str) -> Iterator[Part]:

@@ -22,12 +22,21 @@ class Streamed(NamedTuple):
     doubt: str | None
 
 
-def events_of(text: str) -> Iterator[Object | None]:
+def events_of(stream: str | list[Any]) -> Iterator[Object | None]:
     r"""The JSON objects that a stream's events carry; None for one that can't be read.
+
+    Some servers, and some logs, write a stream as one list of them.
 
     >>> list(events_of('event: ping\ndata: {"type": "ping"}\n\ndata: [DONE]'))
     [{'type': 'ping'}]
     """
+    if isinstance(stream, str):
+        yield from _events_in(stream)
+    else:
+        yield from (event if is_object(event) else None for event in stream)
+
+
+def _events_in(text: str) -> Iterator[Object | None]:
     pending: list[str] = []
     for line in (*text.split("\n"), ""):
         if line.startswith("data:"):
@@ -46,7 +55,8 @@ def _event(data: str) -> Object | None:
     return value if is_object(value) else None
 
 
-def _doubt(response: Object, is_ended: bool, broken: int) -> str | None:
+def doubt_of(response: Object, is_ended: bool, broken: int) -> str | None:
+    """What is wrong with a stream: it does not end, or events in it are broken."""
     doubts: list[str] = []
     if not is_ended and "error" not in response:
         doubts.append("the stream ends before the reply does")
@@ -58,9 +68,9 @@ def _doubt(response: Object, is_ended: bool, broken: int) -> str | None:
 # ---------------------------------------------------------------------- OpenAI
 
 
-def openai_response(text: str) -> Streamed:
+def openai_response(stream: str | list[Any]) -> Streamed:
     """A chat completion from its chunks."""
-    chunks = list(events_of(text))
+    chunks = list(events_of(stream))
     response: Object = {}
     choices: dict[int, _Choice] = {}
     for chunk in filter(None, chunks):
@@ -72,7 +82,7 @@ def openai_response(text: str) -> Streamed:
             choices.setdefault(index, _Choice()).add(part)
     response["choices"] = [choices[index].whole() for index in sorted(choices)]
     is_ended = any(choice.finish_reason for choice in choices.values())
-    return Streamed(response, _doubt(response, is_ended, chunks.count(None)))
+    return Streamed(response, doubt_of(response, is_ended, chunks.count(None)))
 
 
 class _Choice:
@@ -145,9 +155,9 @@ class _Pieces:
 # ---------------------------------------------------------------------- Anthropic
 
 
-def anthropic_response(text: str) -> Streamed:
+def anthropic_response(stream: str | list[Any]) -> Streamed:
     """A message from its events."""
-    events = list(events_of(text))
+    events = list(events_of(stream))
     response: Object = {}
     blocks: dict[int, _Block] = {}
     is_ended = False
@@ -167,7 +177,7 @@ def anthropic_response(text: str) -> Streamed:
         elif kind == "error":
             response["error"] = event.get("error")
     response["content"] = [blocks[index].whole() for index in sorted(blocks)]
-    return Streamed(response, _doubt(response, is_ended, events.count(None)))
+    return Streamed(response, doubt_of(response, is_ended, events.count(None)))
 
 
 def _update_message(response: Object, event: Object) -> None:
@@ -216,13 +226,13 @@ def _arguments(joined: str) -> Any:
 # ---------------------------------------------------------------------- OpenAI Responses
 
 
-def responses_response(text: str) -> Streamed:
+def responses_response(stream: str | list[Any]) -> Streamed:
     """A response from its events.
 
     Finished items count as they came one by one: the last event repeats them with reasoning that is
     encrypted anew, or leaves them out.
     """
-    events = list(events_of(text))
+    events = list(events_of(stream))
     response: Object = {}
     items: dict[int, _Item] = {}
     is_ended = False
@@ -239,7 +249,7 @@ def responses_response(text: str) -> Streamed:
             items.setdefault(index, _Item()).add(kind, event)
     if items:
         response["output"] = [items[index].whole() for index in sorted(items)]
-    return Streamed(response, _doubt(response, is_ended, events.count(None)))
+    return Streamed(response, doubt_of(response, is_ended, events.count(None)))
 
 
 class _Item:

@@ -107,8 +107,8 @@ class Wire(Protocol):
         """Everything else that the request asks for."""
         ...
 
-    def streamed(self, text: str) -> Streamed:
-        """The response that a stream of events spells."""
+    def streamed(self, stream: str | list[Any]) -> Streamed:
+        """The response that a stream of events spells, or a list of them."""
         ...
 
     def replies(self, response: Object) -> list[Reply]:
@@ -193,8 +193,8 @@ class OpenAIChat(HoldsNothing):
     def params(self, request: Object) -> Object:
         return rest_of(request, ("messages", "tools", "functions", "model", "stream"))
 
-    def streamed(self, text: str) -> Streamed:
-        return openai_response(text)
+    def streamed(self, stream: str | list[Any]) -> Streamed:
+        return openai_response(stream)
 
     def replies(self, response: Object) -> list[Reply]:
         replies: list[Reply] = []
@@ -290,8 +290,8 @@ class AnthropicMessages(HoldsNothing):
     def params(self, request: Object) -> Object:
         return rest_of(request, ("messages", "tools", "system", "model", "stream"))
 
-    def streamed(self, text: str) -> Streamed:
-        return anthropic_response(text)
+    def streamed(self, stream: str | list[Any]) -> Streamed:
+        return anthropic_response(stream)
 
     def replies(self, response: Object) -> list[Reply]:
         if not is_array(response.get("content")):

@@ -15,12 +15,12 @@ from datetime import datetime
 from typing import Any
 
 from loaders.builder import Builder
+from loaders.dialects import gemini
 from loaders.run import Run
 from loaders.sources import Head, Source
 from loaders.values import (
     Object,
     as_array,
-    as_bool,
     as_int,
     as_json,
     as_object,
@@ -155,20 +155,17 @@ class _Session:
     def _tell_reply(
         self, parts: list[Object], where: str, author: str | None, at: datetime | None
     ) -> None:
-        """A signature without a thought before it is all that is shown of one."""
-        has_thought = any(part.get("thought") is True for part in parts)
+        """A signature belongs to the thoughts before it; without any it is all that is shown of one."""
+        thoughts = {thought.place: thought for thought in gemini.thoughts_of(parts)}
         for index, part in enumerate(parts):
-            pos, signature = f"{where}/{index}", as_text(_get(part, "thought_signature"))
-            if part.get("thought") is True:
-                text = as_text(part.get("text")) or None
-                state = "summary" if text else "hidden"
-                self._run.thinking(text, pos, state=state, signature=signature, actor=author, at=at)
-                continue
-            if signature and not has_thought:
+            pos = f"{where}/{index}"
+            if (thought := thoughts.get(index)) is not None:
+                state, signature = thought.state, thought.signature
                 self._run.thinking(
-                    None, pos, state="hidden", signature=signature, actor=author, at=at
+                    thought.text, pos, state=state, signature=signature, actor=author, at=at
                 )
-            self._tell_part(part, pos, author, at, is_reply=True)
+            if not gemini.is_thought(part):
+                self._tell_part(part, pos, author, at, is_reply=True)
 
     def _tell_part(
         self, part: Object, pos: str, author: str | None, at: datetime | None, *, is_reply: bool
@@ -205,7 +202,7 @@ class _Session:
             tell = run.message if is_reply else run.user
             actor = author if is_reply or author != "user" else None
             tell(text, pos, actor=actor, media=kinds, at=at)
-        elif part and text is None and as_bool(part.get("thought")) is None:
+        elif part and text is None and _get(part, "thought_signature") is None:
             run.event("other", as_json(sorted(part)), pos, actor=author, at=at)
 
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from loaders.builder import Builder
+from loaders.dialects import gemini
 from loaders.rows import identity_of, metadata_of, outcome_of, unfolded
 from loaders.run import Run
 from loaders.sources import Head, Source
@@ -122,6 +123,7 @@ class _History:
         self._instructions: str | None = None
         self._settings: Object = {}
         self._asked: datetime | None = None
+        self._is_gemini = False
         run.set(framework="pydantic-ai")
 
     def tell(self, message: Any, pos: str) -> None:
@@ -141,8 +143,15 @@ class _History:
         else:
             self._tell_instructions(message, pos, at)
             self._asked = at
-        for index, part in enumerate(map(as_object, message["parts"])):
-            self._tell_part(part, f"{pos}/parts/{index}", at)
+        parts = [as_object(part) for part in message["parts"]]
+        self._is_gemini = (as_text(message.get("provider_name")) or "").startswith("google")
+        signatures = _signatures_in(parts) if is_response else {}
+        for index, part in enumerate(parts):
+            place = f"{pos}/parts/{index}"
+            signature = signatures.get(index)
+            if signature and part.get("part_kind") != "thinking":
+                self.run.thinking(None, place, state="hidden", signature=signature, at=at)
+            self._tell_part(part, place, at, signature)
 
     def close(self) -> None:
         """No more messages will come."""
@@ -178,13 +187,15 @@ class _History:
             self._instructions = text
             self.run.system(text, f"{pos}/instructions", at=at)
 
-    def _tell_part(self, part: Object, pos: str, at: datetime | None) -> None:
+    def _tell_part(
+        self, part: Object, pos: str, at: datetime | None, signature: str | None = None
+    ) -> None:
         run, kind = self.run, as_text(part.get("part_kind")) or "unknown"
         at = as_time(part.get("timestamp")) or at
         content, call_id = part.get("content"), as_text(part.get("tool_call_id"))
         tool = as_text(part.get("tool_name"))
         if kind == "thinking":
-            self._tell_thinking(part, pos, at)
+            self._tell_thinking(part, pos, at, signature)
         elif kind == "text":
             if as_text(content):
                 run.message(as_text(content), pos, at=at)
@@ -211,15 +222,34 @@ class _History:
         else:
             run.event("other", as_text(content) or kind, pos, at=at)
 
-    def _tell_thinking(self, part: Object, pos: str, at: datetime | None) -> None:
-        """A block with its text; an OpenAI summary has a provider's id, and without text is hidden."""
-        text, signature = as_text(part.get("content")), as_text(part.get("signature"))
+    def _tell_thinking(
+        self, part: Object, pos: str, at: datetime | None, signature: str | None
+    ) -> None:
+        """A block with its text; an OpenAI summary has a provider's id, and without text is hidden.
+
+        Gemini shows summaries; ``signature``: the one that stands on a later part of its reply.
+        """
+        text, signature = as_text(part.get("content")), as_text(part.get("signature")) or signature
         is_redacted = part.get("id") in _REDACTED and not text
-        is_summary = (as_text(part.get("id")) or "").startswith("rs_")
+        is_summary = self._is_gemini or (as_text(part.get("id")) or "").startswith("rs_")
         state = "summary" if is_summary else "text"
         if not text:
             state = "redacted" if is_redacted else "hidden"
         self.run.thinking(text or None, pos, state=state, signature=signature, at=at)
+
+
+def _signatures_in(parts: list[Object]) -> dict[int, str]:
+    """Signatures that Gemini puts on the part after its thinking, by the part where they are told."""
+    likened: list[Object] = [
+        {
+            "thought": part.get("part_kind") == "thinking",
+            "text": part.get("content"),
+            "thoughtSignature": as_object(part.get("provider_details")).get("thought_signature"),
+        }
+        for part in parts
+    ]
+    thoughts = gemini.thoughts_of(likened)
+    return {thought.place: thought.signature for thought in thoughts if thought.signature}
 
 
 def _flags(part: Object, kind: str) -> dict[str, Any]:

@@ -148,6 +148,27 @@ def test_a_session_in_every_layout(tmp_path: Path, layout: str) -> None:
         assert runs.raw(run, seq)
 
 
+def test_signatures_belong_to_the_thoughts_before_them(tmp_path: Path) -> None:
+    """A stand-in that some client sent is none; a part with nothing but a signature tells nothing more."""
+    log = {
+        "events": [
+            event("main", {"text": "A", "thought": True}, call("ls", thoughtSignature="eno=")),
+            event("main", {"text": "so"}, {"text": "", "thoughtSignature": "owt="}),
+            event("main", call("ls", thoughtSignature="skip_thought_signature_validator")),
+            event("main", {"thoughtSignature": "eerht="}),
+        ]
+    }
+    runs = loaders.load(write(tmp_path / "s.json", log))
+    assert events(runs, "kind", "text", "thinking_state", "signature") == [
+        ("thinking", "A", "summary", "eno="),
+        ("tool_call", None, None, None),
+        ("message", "so", None, None),
+        ("thinking", None, "hidden", "owt="),
+        ("tool_call", None, None, None),
+        ("thinking", None, "hidden", "eerht="),
+    ]
+
+
 def test_code_media_errors_and_compaction(tmp_path: Path) -> None:
     picture = {"inlineData": {"mimeType": "image/png", "data": "eHg="}}
     code = {"executableCode": {"code": "1/0", "language": "PYTHON"}}

@@ -192,6 +192,19 @@ def test_blocks_of_anthropic_and_of_langchain(tmp_path: Path) -> None:
     assert runs.steps.collect()["thinking_sent"].to_list() == [0, 1]
 
 
+def test_signatures_of_gemini_stand_on_the_part_after_the_thinking(tmp_path: Path) -> None:
+    call = {"function_call": {"name": "get", "args": {}}, "thought_signature": "s1"}
+    parts = [{"text": "hm", "thought": True}, call, {"text": "so", "thought_signature": "s2"}]
+    runs = load(tmp_path, observation(1, input=ASKED, output={"role": "model", "parts": parts}))
+    columns = ("kind", "text", "thinking_state", "signature")
+    assert runs.events.select(columns).collect().rows()[1:] == [
+        ("thinking", "hm", "summary", "s1"),
+        ("tool_call", None, None, None),
+        ("thinking", None, "hidden", "s2"),
+        ("message", "so", None, None),
+    ]
+
+
 def test_errors_flagged_by_level(tmp_path: Path) -> None:
     failed = {"level": "ERROR", "statusMessage": "boom"}
     runs = load(

@@ -146,6 +146,30 @@ def test_states_of_thinking(tmp_path: Path, block: Object, state: str) -> None:
     assert runs.steps.collect()["thinking_sent"].to_list() == [None]
 
 
+def test_signatures_of_gemini_stand_on_the_part_after_the_thinking(tmp_path: Path) -> None:
+    def signed(signature: str) -> Object:
+        return {"provider_details": {"thought_signature": signature}}
+
+    runs = loaders.load(
+        write(
+            tmp_path / "m.json",
+            request(part("user-prompt", "go")),
+            response(part("thinking", "A"), {**called("ls", {}, "a"), **signed("s1")}, provider_name="google-gla"),
+            request(returned("ls", "x", "a")),
+            response(part("text", "done", **signed("s2")), provider_name="google-gla"),
+        )
+    )  # fmt: skip
+    assert events(runs, "kind", "text", "thinking_state", "signature") == [
+        ("user", "go", None, None),
+        ("thinking", "A", "summary", "s1"),
+        ("tool_call", None, None, None),
+        ("tool_result", "x", None, None),
+        ("thinking", None, "hidden", "s2"),
+        ("message", "done", None, None),
+    ]
+    assert runs.steps.collect()["thinking"].to_list() == ["summary", "hidden"]
+
+
 def test_older_versions(tmp_path: Path) -> None:
     usage = {"requests": 1, "request_tokens": 7, "response_tokens": 4, "details": None}
     retry = part("retry-prompt", "try again", tool_name="ls", tool_call_id="a")
