@@ -134,13 +134,20 @@ def value_at(source: Source, pointer: str) -> tuple[Any, str]:
     key, slash, rest = rest.partition("/")
     with opened(source) as connection:
         if table in plain_tables(connection):
-            name = _quoted(table)
-            columns = connection.execute(f"SELECT * FROM {name} LIMIT 0").description  # noqa: S608 - a quoted name
-            where = f"SELECT * FROM {name} WHERE {_quoted(columns[0][0])} = ?"  # noqa: S608 - quoted names
-            row = connection.execute(where, (_unescaped(key),)).fetchone()
+            row = _row(connection, _quoted(table), _unescaped(key))
             if row is not None:
                 return row[-1], slash + rest
     raise UnreadableRecord("the database no longer holds this row", pointer)
+
+
+def _row(connection: sqlite3.Connection, table: str, key: str) -> tuple[Any, ...] | None:
+    """The row of a key; where the index is damaged, found by going through the table."""
+    first = connection.execute(f"SELECT * FROM {table} LIMIT 0").description[0][0]  # noqa: S608 - a quoted name
+    query = f"SELECT * FROM {table} WHERE {{}}{_quoted(first)} = ? LIMIT 1"  # noqa: S608 - quoted names
+    try:
+        return connection.execute(query.format(""), (key,)).fetchone()
+    except sqlite3.DatabaseError:
+        return connection.execute(query.format("+"), (key,)).fetchone()
 
 
 def _quoted(name: str) -> str:
