@@ -13,23 +13,25 @@ from typing import Any, Final, Literal
 
 import polars as pl
 
-from analysis import perturbations
+from analysis.exposures import exposures, refuse_ever
+from analysis.hazard import hazard
 from analysis.outcomes import columns, judged
 from analysis.results import Result, empty_members
 from analysis.uncertainty import (
     Estimate,
     benjamini_hochberg,
     clustered_mean,
+    e_value,
     mantel_haenszel,
     mantel_haenszel_across,
 )
 from loaders import Trajectories
 from loaders.errors import DerailError
 
+__all__ = ["by_step", "e_value", "exposures", "hazard", "triggers"]
+
 MIN_CELL: Final = 10
 """Fewest runs in any cell of exposed or not by failed or not; smaller cells are refused."""
-
-_LOOP = 3  # four times the same call in a row
 
 _SCHEMA = {
     "exposure": pl.String,
@@ -50,48 +52,6 @@ _SCHEMA = {
     "tasks": pl.Int64,
     "refused": pl.String,
 }
-
-
-def exposures(runs: Trajectories) -> pl.DataFrame:
-    """What each model call had just met: a row per run, call and exposure.
-
-    Columns: ``run``, ``step`` (the first call that could see it), ``exposure``, ``group``
-    (tool response, thinking, behaviour). A perturbed response to call t - 1 is met by call t;
-    ``thinking_dropped`` is met by the call whose request misses thinking; ``retry`` (a repeat after a
-    broken response), ``needless_repeat`` and ``loop`` (four times the same) by the call after them.
-    """
-    found = perturbations.detect(runs)
-    perturbed = found.select(
-        "run",
-        pl.col("step") + 1,
-        pl.col("code").alias("exposure"),
-        pl.lit("tool response").alias("group"),
-    )
-    dropped = (
-        runs.steps.filter(pl.col("history_edit") == "thinking_dropped")
-        .select(
-            "run",
-            "step",
-            pl.lit("thinking_dropped").alias("exposure"),
-            pl.lit("thinking").alias("group"),
-        )
-        .collect()
-    )
-    repeats = perturbations.repeats(runs, found)
-    behaviour = [
-        repeats.filter(condition).select(
-            "run",
-            pl.col("step") + 1,
-            pl.lit(name).alias("exposure"),
-            pl.lit("behaviour").alias("group"),
-        )
-        for name, condition in (
-            ("needless_repeat", ~pl.col("is_retry")),
-            ("retry", pl.col("is_retry")),
-            ("loop", pl.col("streak") >= _LOOP),
-        )
-    ]
-    return pl.concat([perturbed, dropped, *behaviour]).drop_nulls("step")
 
 
 def triggers(
@@ -135,7 +95,7 @@ def triggers(
     True
     """
     wanted = [exposure] if isinstance(exposure, str) else list(exposure or ())
-    _refuse_ever(wanted)
+    refuse_ever(wanted)
     arms = columns(by, runs)
     table = judged(runs, *arms)
     if table.is_empty():
@@ -183,17 +143,6 @@ def triggers(
         warnings=tuple(_warnings(within_task, runs, table)),
         headline=_headline(frame),
     )
-
-
-def _refuse_ever(wanted: Sequence[str]) -> None:
-    for name in wanted:
-        if name.startswith("ever"):
-            raise DerailError(
-                f"{name!r} compares runs by what happened at any time: longer runs meet more, so it is "
-                "biased even where nothing has an effect (immortal time). Ask for the exposure itself, "
-                f"triggers(runs, {name.removeprefix('ever').strip('_ ')!r}): it is compared at the step "
-                "at which it is met."
-            )
 
 
 def _risk_rows(
@@ -313,19 +262,6 @@ def _odds(estimate: Estimate | None) -> dict[str, float | None]:
         "p": estimate.p,
         "e_value": e_value(ratio),
     }
-
-
-def e_value(odds_ratio: float) -> float:
-    """How strong an unmeasured confounder must be to explain an odds ratio away, as a risk ratio.
-
-    For an outcome that is common the odds ratio is first turned into a risk ratio by its square root
-    (VanderWeele and Ding 2017).
-
-    >>> round(e_value(4.0), 2)
-    3.41
-    """
-    risk_ratio = math.sqrt(max(odds_ratio, 1 / odds_ratio))
-    return risk_ratio + math.sqrt(risk_ratio * (risk_ratio - 1))
 
 
 def _warnings(within_task: bool, runs: Trajectories, table: pl.DataFrame) -> list[str]:

@@ -68,6 +68,30 @@ def t_estimate(value: float, se: float, clusters: int, n: int, level: float = 0.
     return Estimate(value, se, value - half, value + half, p, clusters, n)
 
 
+def normal_estimate(
+    value: float, se: float, clusters: int, n: int, level: float = 0.95
+) -> Estimate:
+    """Interval and two-sided p from a normal distribution, for coefficients of a regression."""
+    from scipy import special
+
+    half = float(special.ndtri(0.5 + level / 2)) * se
+    p = 2 * float(special.ndtr(-abs(value) / se)) if se > 0 else math.nan
+    return Estimate(value, se, value - half, value + half, p, clusters, n)
+
+
+def e_value(odds_ratio: float) -> float:
+    """How strong an unmeasured confounder must be to explain an odds ratio away, as a risk ratio.
+
+    For an outcome that is common the odds ratio is first turned into a risk ratio by its square root
+    (VanderWeele and Ding 2017).
+
+    >>> round(e_value(4.0), 2)
+    3.41
+    """
+    risk_ratio = math.sqrt(max(odds_ratio, 1 / odds_ratio))
+    return risk_ratio + math.sqrt(risk_ratio * (risk_ratio - 1))
+
+
 def mcnemar_exact(gained: int, lost: int) -> float:
     """Exact two-sided p of McNemar's test from the two discordant counts.
 

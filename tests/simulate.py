@@ -26,7 +26,13 @@ class Planted:
     task_sd: float = 0.8
     error_rate: float = 0.08
     error_odds: float = 2.5
+    empty_rate: float = 0.0
+    empty_odds: float = 1.5
     null_rate: float = 0.05
+    dropped_odds: float = 1.0
+    """Of every call of the odd trials whose request lacks thinking: all but the first."""
+    dropped_and_error_odds: float = 1.0
+    """By which one multiplies the other's odds ratio."""
     confounding: float = 0.0
     """How much more often a harder task meets the null exposure (log rate per unit of difficulty)."""
 
@@ -43,18 +49,40 @@ def simulate(planted: Planted, seed: int) -> Trajectories:
         for trial in range(planted.runs):
             run = len(runs)
             name = f"run-{run}"
-            seq, step, success, effect = 0, 0, False, 0.0
+            seq, step, success, effect, had_error = 0, 0, False, 0.0, False
+            is_cut_off = False
+            is_arm = planted.dropped_odds != 1 and trial % 2 == 1
             for step in range(planted.steps):
-                steps.append({"run": run, "trajectory_id": name, "step": step, "seq": seq})
+                is_dropped = is_arm and step > 0
+                steps.append(
+                    {
+                        "run": run,
+                        "trajectory_id": name,
+                        "step": step,
+                        "seq": seq,
+                        "thinking": "text",
+                        "thinking_available": step,
+                        "thinking_sent": 0 if is_dropped else step,
+                        "evidence": "request",
+                        "history_edit": "thinking_dropped" if is_dropped else "none",
+                    }
+                )
+                if is_dropped:
+                    both = math.log(planted.dropped_and_error_odds) if had_error else 0.0
+                    effect += math.log(planted.dropped_odds) + both
                 hazard = 1 / (1 + math.exp(2.9 - 1.0 * difficulty - effect))
                 draw = rng.random()
-                if draw < hazard or step == planted.steps - 1:
+                is_cut_off = draw >= hazard and step == planted.steps - 1
+                if draw < hazard or is_cut_off:
                     break
                 if step > 2 and draw > 0.88:
                     success = True
                     break
                 is_error, is_null = rng.random() < planted.error_rate, rng.random() < null_rate
+                is_empty = planted.empty_rate > 0 and rng.random() < planted.empty_rate
                 effect = math.log(planted.error_odds) if is_error else 0.0
+                effect += math.log(planted.empty_odds) if is_empty else 0.0
+                had_error = is_error
                 events.append(
                     {
                         "run": run,
@@ -66,11 +94,13 @@ def simulate(planted: Planted, seed: int) -> Trajectories:
                         "arguments": f'{{"n":{step}}}',
                     }
                 )
-                for text, code in (("fine", 0), ("bad", 1), ("slow", 124)):
+                for text, code in (("fine", 0), ("bad", 1), ("slow", 124), ("", 0)):
+                    is_fine = not (is_error or is_null or is_empty)
                     if (
-                        (code == 0 and not is_error and not is_null)
+                        (text == "fine" and is_fine)
                         or (code == 1 and is_error)
                         or (code == 124 and is_null)
+                        or (text == "" and is_empty)
                     ):
                         seq += 1
                         events.append(
@@ -81,7 +111,7 @@ def simulate(planted: Planted, seed: int) -> Trajectories:
                                 "step": step,
                                 "kind": "tool_result",
                                 "tool": "look",
-                                "text": f"{text} {seq}",
+                                "text": f"{text} {seq}" if text else "",
                                 "exit_code": code,
                                 "call_seq": seq - 1,
                             }
@@ -93,8 +123,9 @@ def simulate(planted: Planted, seed: int) -> Trajectories:
                     "trajectory_id": name,
                     "task_id": f"task-{task}",
                     "trial": str(trial),
+                    "arm": "dropped" if is_arm else "kept",
                     "success": success,
-                    "outcome": "success" if success else "failure",
+                    "outcome": "success" if success else "limit" if is_cut_off else "failure",
                     "steps": step + 1,
                     "format": "simulated",
                 }

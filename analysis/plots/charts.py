@@ -99,6 +99,62 @@ def _forest(result: Result, width: int) -> Any:
     return (one + rule + point + text).properties(width=width, height=alt.Step(42))
 
 
+def _hazard(result: Result, width: int) -> Any:
+    """Adjusted odds ratios with their intervals, and unadjusted ones as rings beneath."""
+    import altair as alt
+
+    shown = result.frame.filter(pl.col("odds_ratio").is_not_null())
+    if shown.is_empty():
+        raise DerailError(
+            "every exposure was refused: there are too few events to estimate anything"
+        )
+    names = {"adjusted": ("odds_ratio", "low", "high")}
+    names["unadjusted"] = ("unadjusted", "unadjusted_low", "unadjusted_high")
+    events = pl.format("{} of {} calls", "exposed_events", "exposed_calls").alias("broke")
+    drawn = pl.concat(
+        shown.select(
+            "exposure",
+            pl.lit(which).alias("estimate"),
+            *(pl.col(c).alias(n) for c, n in zip(columns, ("ratio", "low", "high"), strict=True)),
+            "p_adjusted",
+            events,
+        )
+        for which, columns in names.items()
+    )
+    domain = list(names)
+    base = alt.Chart(drawn).encode(
+        y=alt.Y("exposure:N", title=None, sort=None),
+        yOffset=alt.YOffset("estimate:N", sort=domain),
+        color=alt.Color(
+            "estimate:N", title=None, scale=alt.Scale(domain=domain, range=[BLUE, GREY])
+        ),
+    )
+    x = alt.X(
+        "low:Q",
+        scale=alt.Scale(type="log", nice=False),
+        title="odds ratio of the run breaking at a call (log scale), 95 % interval",
+    )
+    rule = base.mark_rule(strokeWidth=2.5, opacity=0.6).encode(x=x, x2="high:Q")
+    point = base.mark_point(size=70, filled=True, opacity=1).encode(
+        x="ratio:Q",
+        shape=alt.Shape(
+            "estimate:N", legend=None, scale=alt.Scale(domain=domain, range=["circle", "diamond"])
+        ),
+        tooltip=["exposure", "estimate", "ratio", "low", "high", "p_adjusted", "broke"],
+    )
+    text = (
+        base.transform_filter("datum.estimate == 'adjusted'")
+        .mark_text(dy=-11, fontSize=11)
+        .encode(x="ratio:Q", text=alt.Text("ratio:Q", format=".2f"))
+    )
+    one = (
+        alt.Chart(pl.DataFrame({"x": [1.0]}))
+        .mark_rule(strokeDash=[4, 4], color=GREY)
+        .encode(x="x:Q")
+    )
+    return (one + rule + point + text).properties(width=width, height=alt.Step(24))
+
+
 def _by_step(result: Result, width: int) -> Any:
     import altair as alt
 
@@ -262,6 +318,7 @@ _CHARTS: dict[str, Callable[[Result, int], Any]] = {
     "success": _success,
     "pass_k": _pass_k,
     "triggers": _forest,
+    "hazard": _hazard,
     "by_step": _by_step,
     "compare": _compare,
     "continuity": _continuity,

@@ -1,0 +1,67 @@
+"""What a model call had just met: perturbed responses, dropped thinking, its own repetition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from analysis import perturbations
+from loaders import Trajectories
+from loaders.errors import DerailError
+
+_LOOP = 3  # four times the same call in a row
+
+
+def exposures(runs: Trajectories) -> pl.DataFrame:
+    """What each model call had just met: a row per run, call and exposure.
+
+    Columns: ``run``, ``step`` (the first call that could see it), ``exposure``, ``group``
+    (tool response, thinking, behaviour). A perturbed response to call t - 1 is met by call t;
+    ``thinking_dropped`` is met by the call whose request misses thinking; ``retry`` (a repeat after a
+    broken response), ``needless_repeat`` and ``loop`` (four times the same) by the call after them.
+    """
+    found = perturbations.detect(runs)
+    perturbed = found.select(
+        "run",
+        pl.col("step") + 1,
+        pl.col("code").alias("exposure"),
+        pl.lit("tool response").alias("group"),
+    )
+    dropped = (
+        runs.steps.filter(pl.col("history_edit") == "thinking_dropped")
+        .select(
+            "run",
+            "step",
+            pl.lit("thinking_dropped").alias("exposure"),
+            pl.lit("thinking").alias("group"),
+        )
+        .collect()
+    )
+    repeats = perturbations.repeats(runs, found)
+    behaviour = [
+        repeats.filter(condition).select(
+            "run",
+            pl.col("step") + 1,
+            pl.lit(name).alias("exposure"),
+            pl.lit("behaviour").alias("group"),
+        )
+        for name, condition in (
+            ("needless_repeat", ~pl.col("is_retry")),
+            ("retry", pl.col("is_retry")),
+            ("loop", pl.col("streak") >= _LOOP),
+        )
+    ]
+    return pl.concat([perturbed, dropped, *behaviour]).drop_nulls("step")
+
+
+def refuse_ever(wanted: Sequence[str]) -> None:
+    """Raise ``DerailError`` for an exposure "ever", which is biased by construction."""
+    for name in wanted:
+        if name.startswith("ever"):
+            raise DerailError(
+                f"{name!r} compares runs by what happened at any time: longer runs meet more, so it is "
+                "biased even where nothing has an effect (immortal time). Ask for the exposure itself, "
+                f"triggers(runs, {name.removeprefix('ever').strip('_ ')!r}): it is compared at the step "
+                "at which it is met."
+            )

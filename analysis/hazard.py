@@ -1,0 +1,371 @@
+"""The discrete-time hazard: the chance that a run breaks at a call, given what the call had met."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+import numpy as np
+import polars as pl
+
+from analysis.exposures import exposures, refuse_ever
+from analysis.outcomes import columns, judged
+from analysis.regression import Fit, Link, fit, patterns, random_intercept
+from analysis.results import Result, empty_members
+from analysis.uncertainty import benjamini_hochberg, e_value, normal_estimate
+from loaders import Trajectories
+from loaders.errors import DerailError
+from loaders.schema import OUTCOMES
+
+MIN_EVENTS: Final = 10
+"""Fewest calls that break, and that do not, among those that met an exposure and the others."""
+
+_FEWEST_TASKS = 10
+_STEPS = (0, 1, 2, 3, 5, 8, 12, 18, 27, 40)
+"""First step of each piece of the baseline hazard."""
+_CUT_OFF = ("limit", "cancelled")
+_BASE, _MEAN = "baseline_", "mean_of_"
+
+_SCHEMA = {
+    "exposure": pl.String,
+    "group": pl.String,
+    "odds_ratio": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "p": pl.Float64,
+    "p_adjusted": pl.Float64,
+    "unadjusted": pl.Float64,
+    "unadjusted_low": pl.Float64,
+    "unadjusted_high": pl.Float64,
+    "e_value": pl.Float64,
+    "exposed_calls": pl.Int64,
+    "exposed_events": pl.Int64,
+    "unexposed_calls": pl.Int64,
+    "unexposed_events": pl.Int64,
+    "exposed_hazard": pl.Float64,
+    "unexposed_hazard": pl.Float64,
+    "refused": pl.String,
+}
+
+Model = Literal["auto", "clustered", "random_intercept"]
+
+
+def person_period(
+    runs: Trajectories, end: str = "failure", by: str | Sequence[str] | None = None
+) -> pl.DataFrame:
+    """A row per run and call, with all that a hazard model needs.
+
+    Columns: ``run``, ``trajectory_id``, ``task``, ``step``, the ``by`` columns, ``event`` (this call is
+    the run's last, and the run ended so), and a column of 0 and 1 for each exposure that was met.
+    ``end``: ``failure`` (the run did not succeed, and was not cut off by a limit or its user), or one of
+    the outcomes of the schema (``limit``, ``error`` ...); runs that end otherwise leave the risk set at
+    their last call (competing ends: the hazard is the cause-specific one).
+
+    >>> import loaders
+    >>> rows = person_period(loaders.load("sample_logs/study"))
+    >>> int(rows["event"].sum()) == rows.filter("event")["run"].n_unique()
+    True
+    """
+    return _rows(runs, end, columns(by, runs))[0].sort("run", "step")
+
+
+def hazard(
+    runs: Trajectories,
+    exposure: str | Sequence[str] | None = None,
+    *,
+    interactions: Sequence[tuple[str, str]] = (),
+    by: str | Sequence[str] | None = None,
+    end: str = "failure",
+    link: Link = "logit",
+    model: Model = "auto",
+) -> Result:
+    """How exposures change the hazard of breaking at a call, all of them together in one model.
+
+    Rows are calls (person-period form, Singer and Willett 1993); the event is that the run ends there
+    in ``end``. The baseline is a step function of the step; ``by`` columns (arms) enter as their own
+    terms. An exposure counts at the call that meets it; ``thinking_dropped`` at each call whose request
+    lacks thinking, so that a run is exposed from then on only while it lasts.
+
+    ``frame`` columns: ``exposure``, ``group``; ``odds_ratio`` with ``low``, ``high``, ``p`` and
+    ``p_adjusted`` (Benjamini-Hochberg): odds of the event against calls that did not meet it, all else
+    in the model equal (hazard ratio where ``link="cloglog"``); ``unadjusted`` with its interval: that
+    exposure and the baseline alone; ``e_value``; counts of calls and events in both groups and their
+    raw hazards; ``refused`` (why there is no estimate: fewer than 10 events or others in a group). An
+    interaction ``(a, b)`` is a row ``a x b``: the ratio by which one multiplies the other's odds ratio.
+
+    ``model``: ``clustered`` is one level with errors clustered by task (CR1), right where exposures were
+    assigned at random. ``random_intercept`` has an intercept of its own for each task and each task's
+    mean rate of every tool exposure beside it (Mundlak 1978), for logs in which harder tasks meet more
+    trouble; a random intercept alone would still be confounded. ``auto`` takes the second where at
+    least 10 tasks have two runs or more on average.
+
+    Raises ``DerailError`` for "ever" exposures, for an unknown one, and where no run is known to have
+    ended so.
+
+    >>> import loaders
+    >>> found = hazard(loaders.load("sample_logs/study"), model="clustered")
+    >>> set(found.frame.columns) >= {"odds_ratio", "unadjusted", "exposed_events"}
+    True
+    """
+    wanted = [exposure] if isinstance(exposure, str) else list(exposure or ())
+    refuse_ever(wanted)
+    arms = columns(by, runs)
+    rows, groups = _rows(runs, end, arms)
+    names = _chosen(wanted, groups)
+    _check_interactions(interactions, names)
+    refusals = {name: _refusal(rows, name) for name in names}
+    kept = [name for name in names if refusals[name] is None]
+    products = [(a, b) for a, b in interactions if a in kept and b in kept]
+    rows = rows.with_columns((pl.col(a) * pl.col(b)).alias(_product(a, b)) for a, b in products)
+    for pair in products:
+        refusals[_product(*pair)] = _refusal(rows, _product(*pair))
+    kept += [_product(*pair) for pair in products if refusals[_product(*pair)] is None]
+    chosen = _model(model, rows)
+    base = _baseline_columns(rows)
+    rows = rows.with_columns(**base).with_columns(_dummies(rows, arms))
+    always = [*base, *(c for c in rows.columns if c.startswith("arm_of_"))]
+    means: list[str] = []
+    if chosen == "random_intercept":
+        tools = [name for name in kept if groups.get(name) == "tool response"]
+        rows = rows.with_columns(
+            pl.col(name).mean().over("task").alias(f"{_MEAN}{name}") for name in tools
+        )
+        means = [f"{_MEAN}{name}" for name in tools if rows[f"{_MEAN}{name}"].n_unique() > 1]
+    together = _fit(rows, [*kept, *means, *always], link, chosen)  # without any: the baseline alone
+    alone = {name: _fit(rows, [name, *base], link, "clustered") for name in kept}
+    frame = _frame(rows, names, products, groups, refusals, together, alone)
+    return Result(
+        kind="hazard",
+        title=f"What raises the hazard of {end} at a call",
+        frame=frame,
+        method=f"Discrete-time hazard of {end} at each call, {together.method}; stepwise baseline"
+        + (f", {', '.join(arms)}" if arms else "")
+        + (", each task's mean rate of every tool exposure" if means else "")
+        + "; 95 % intervals; Benjamini-Hochberg.",
+        keys=("exposure",),
+        members=_members(rows, kept),
+        source=runs,
+        warnings=tuple(_warnings(rows, chosen, together, end)),
+        headline=_headline(frame, end),
+    )
+
+
+# ---------------------------------------------------------------------- rows
+
+
+def _rows(runs: Trajectories, end: str, arms: list[str]) -> tuple[pl.DataFrame, dict[str, str]]:
+    """Person-period rows with a column for each exposure, and the group of each."""
+    table = judged(runs, *arms, "outcome")
+    if table.is_empty():
+        raise DerailError(
+            "no run has a known outcome, so no call is known to break one. Add outcomes: "
+            "runs.label(frame with trajectory_id and success, on='trajectory_id')."
+        )
+    ended = _ended(end)
+    met = exposures(runs).unique(["run", "step", "exposure"])
+    groups = dict(met.select("exposure", "group").unique().sort("group", "exposure").iter_rows())
+    steps = (
+        runs.steps.select("run", "step").collect().join(table.with_columns(ended=ended), on="run")
+    )
+    last = pl.col("step") == pl.col("step").max().over("run")
+    wide = met.with_columns(one=pl.lit(1.0)).pivot(
+        on="exposure", index=["run", "step"], values="one"
+    )
+    joined = steps.join(wide, on=["run", "step"], how="left", maintain_order="left")
+    rows = joined.with_columns((last & pl.col("ended")).alias("event")).select(
+        *("run", "trajectory_id", "task", "step", *arms, "event"),
+        *(pl.col(name).fill_null(0.0) for name in groups),
+    )
+    return rows, groups
+
+
+def _ended(end: str) -> pl.Expr:
+    if end == "failure":
+        return ~pl.col("success") & ~pl.col("outcome").cast(pl.String).is_in(_CUT_OFF)
+    if end not in OUTCOMES:
+        raise DerailError(f"no run ends in {end!r}; ends are {', '.join(OUTCOMES)}")
+    return pl.col("outcome") == end
+
+
+def _chosen(wanted: list[str], groups: dict[str, str]) -> list[str]:
+    unknown = [name for name in wanted if name not in groups]
+    if unknown:
+        raise DerailError(f"no call met {unknown[0]!r}; exposures here: {', '.join(groups)}")
+    return wanted or list(groups)
+
+
+def _check_interactions(pairs: Sequence[tuple[str, str]], names: list[str]) -> None:
+    for name in (name for pair in pairs for name in pair):
+        if name not in names:
+            raise DerailError(f"{name!r} of an interaction is not among the exposures in the model")
+
+
+def _product(a: str, b: str) -> str:
+    return f"{a} x {b}"
+
+
+def _refusal(rows: pl.DataFrame, name: str) -> str | None:
+    cells = _cells(rows, name)
+    smallest = min(cells, key=lambda cell: cells[cell])
+    if cells[smallest] >= MIN_EVENTS:
+        return None
+    return f"{cells[smallest]} calls {smallest}; {MIN_EVENTS} are needed"
+
+
+def _cells(rows: pl.DataFrame, name: str) -> dict[str, int]:
+    exposed, event = pl.col(name) > 0, pl.col("event")
+    counted = rows.select(
+        (exposed & event).sum().alias("that met it and break"),
+        (exposed & ~event).sum().alias("that met it and go on"),
+        (~exposed & event).sum().alias("that did not meet it and break"),
+        (~exposed & ~event).sum().alias("that did not meet it and go on"),
+    )
+    return counted.row(0, named=True)
+
+
+def _model(model: Model, rows: pl.DataFrame) -> str:
+    if model != "auto":
+        return model
+    per_task = rows.group_by("task").agg(pl.col("run").n_unique())["run"]
+    many = per_task.len() >= _FEWEST_TASKS and float(per_task.mean() or 0) >= 2  # type: ignore[arg-type]
+    return "random_intercept" if many else "clustered"
+
+
+def _baseline_columns(rows: pl.DataFrame) -> dict[str, pl.Expr]:
+    """0 and 1 for each piece of the baseline but the first; each piece has events and others."""
+    piece = pl.lit(0)
+    for number, start in enumerate(_STEPS):
+        piece = pl.when(pl.col("step") >= start).then(pl.lit(number)).otherwise(piece)
+    counts = rows.group_by(piece.alias("piece")).agg(pl.col("event").sum(), pl.len()).sort("piece")
+    starts, events, calls = [0], 0, 0
+    for number, more_events, more_calls in counts.iter_rows():
+        if 0 < events < calls:
+            starts.append(_STEPS[int(number)])
+            events = calls = 0
+        events, calls = events + more_events, calls + more_calls
+    if not 0 < events < calls:
+        starts = starts[:-1] or [0]
+    stops: list[int] = [*starts[1:], 1 << 62]
+    return {
+        f"{_BASE}{start}": pl.col("step").is_between(start, stop, closed="left").cast(pl.Float64)
+        for start, stop in zip(starts[1:], stops[1:], strict=True)
+    }
+
+
+def _dummies(rows: pl.DataFrame, arms: list[str]) -> list[pl.Expr]:
+    return [
+        pl.col(arm).eq_missing(pl.lit(value)).cast(pl.Float64).alias(f"arm_of_{arm}={value}")
+        for arm in arms
+        for value in rows[arm].unique().sort().to_list()[1:]
+    ]
+
+
+# ---------------------------------------------------------------------- fit and tell
+
+
+def _fit(rows: pl.DataFrame, names: list[str], link: Link, model: str) -> Fit:
+    varying = [name for name in names if rows[name].n_unique() > 1]
+    data = patterns(rows, "event", varying, "task")
+    return random_intercept(data) if model == "random_intercept" else fit(data, link)
+
+
+def _ratio(found: Fit, name: str) -> tuple[float, float, float, float]:
+    index = found.names.index(name)
+    value, se = float(found.coefficients[index]), float(found.standard_errors[index])
+    estimate = normal_estimate(value, se, found.clusters, found.n)
+    return (*(math.exp(x) for x in (estimate.value, estimate.low, estimate.high)), estimate.p)  # type: ignore[return-value]
+
+
+def _frame(  # noqa: PLR0917 - what was asked for, and what came of it
+    rows: pl.DataFrame,
+    names: list[str],
+    products: list[tuple[str, str]],
+    groups: dict[str, str],
+    refusals: dict[str, str | None],
+    together: Fit,
+    alone: dict[str, Fit],
+) -> pl.DataFrame:
+    told: list[dict[str, Any]] = []
+    for name in [*names, *(_product(*pair) for pair in products)]:
+        exposed_events, exposed_rest, events, rest = _cells(rows, name).values()
+        row: dict[str, Any] = {
+            "exposure": name,
+            "group": groups.get(name, "interaction"),
+            "exposed_calls": exposed_events + exposed_rest,
+            "exposed_events": exposed_events,
+            "unexposed_calls": events + rest,
+            "unexposed_events": events,
+            "exposed_hazard": _share(exposed_events, exposed_rest),
+            "unexposed_hazard": _share(events, rest),
+            "refused": refusals[name],
+        }
+        if name in alone:
+            ratio, low, high, p = _ratio(together, name)
+            raw, raw_low, raw_high, _ = _ratio(alone[name], name)
+            row |= {"odds_ratio": ratio, "low": low, "high": high, "p": p}
+            row |= {"unadjusted": raw, "unadjusted_low": raw_low, "unadjusted_high": raw_high}
+            row["e_value"] = e_value(ratio)
+        told.append(row)
+    p_values = [row.get("p", math.nan) for row in told]
+    for row, adjusted in zip(told, benjamini_hochberg(p_values), strict=True):
+        row["p_adjusted"] = None if np.isnan(adjusted) else adjusted
+    frame = pl.DataFrame(told, schema=_SCHEMA)
+    return frame.sort("p", "exposed_events", descending=[False, True], nulls_last=True)
+
+
+def _share(events: int, rest: int) -> float | None:
+    return events / (events + rest) if events + rest else None
+
+
+def _members(rows: pl.DataFrame, names: list[str]) -> pl.DataFrame:
+    """Runs that met an exposure: ``broke`` where a call that met it broke, else ``went_on``."""
+    parts = [empty_members("exposure")]
+    for name in names:
+        met = rows.filter(pl.col(name) > 0).group_by("trajectory_id", maintain_order=True)
+        parts.append(
+            met.agg(pl.col("event").any()).select(
+                pl.lit(name).alias("exposure"),
+                "trajectory_id",
+                pl.when("event").then(pl.lit("broke")).otherwise(pl.lit("went_on")).alias("role"),
+            )
+        )
+    return pl.concat(parts)
+
+
+def _warnings(rows: pl.DataFrame, model: str, found: Fit, end: str) -> list[str]:
+    warnings = [
+        "Observational: exposures were met, not assigned. Read an odds ratio as an association unless an "
+        "experiment assigned the exposure.",
+        f"The event is the last call of a run that ends in {end}; it is not the onset of the breakdown.",
+    ]
+    if model == "clustered":
+        warnings.append(
+            "Tasks are not adjusted for: what is more common in hard tasks looks harmful. Several runs "
+            "per task allow model='random_intercept'."
+        )
+    if found.clusters < 40:
+        warnings.append(
+            f"Only {found.clusters} tasks: clustered errors are too small below about 40."
+        )
+    if "Firth" in found.method:
+        warnings.append(
+            "Events are separated by an exposure; estimates are Firth's, shrunk towards 1."
+        )
+    if not found.converged:
+        warnings.append("The fit did not converge: take out exposures that say the same.")
+    if rows.filter("event")["step"].n_unique() == 1:
+        warnings.append("All runs break at the same step: a limit on steps is no breakdown.")
+    return warnings
+
+
+def _headline(frame: pl.DataFrame, end: str) -> str:
+    found = frame.filter(pl.col("p_adjusted") < 0.05, pl.col("odds_ratio") > 1)
+    if found.is_empty():
+        return f"No exposure is shown to raise the hazard of {end} (5 % after correction)."
+    top = found.row(0, named=True)
+    return (
+        f"A call that met {top['exposure']} breaks the run {top['odds_ratio']:.1f} times as likely, by "
+        f"odds [{top['low']:.1f}, {top['high']:.1f}]: {top['exposed_events']} of {top['exposed_calls']} "
+        f"such calls did."
+    )

@@ -1,0 +1,158 @@
+"""Regression against statsmodels, against known answers, and by simulation."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import statsmodels.api as sm
+
+from analysis.regression import Fit, firth, fit, patterns, random_intercept
+from loaders.errors import DerailError
+
+X = ["dropped", "error", "late"]
+
+
+def rows(
+    seed: int = 0,
+    clusters: int = 60,
+    size: int = 25,
+    sd: float = 0.8,
+    effects: Any = (0.6, 0.9, -0.4),
+) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    cluster = np.repeat(np.arange(clusters), size)
+    x = np.column_stack([rng.random(cluster.size) < p for p in (0.4, 0.1, 0.5)]).astype(float)
+    eta = -2 + x @ np.array(effects) + rng.normal(0, sd, clusters)[cluster]
+    event = rng.random(cluster.size) < 1 / (1 + np.exp(-eta))
+    return pl.DataFrame({"event": event, "task": cluster, **dict(zip(X, x.T, strict=True))})
+
+
+def oracle(frame: pl.DataFrame, link: Any) -> Any:
+    x = sm.add_constant(frame.select(X).to_numpy())
+    model = sm.GLM(frame["event"].to_numpy().astype(float), x, sm.families.Binomial(link))
+    groups = frame["task"].to_numpy()
+    return model.fit(cov_type="cluster", cov_kwds={"groups": groups}, tol=1e-13, maxiter=200)
+
+
+@pytest.mark.parametrize("link", ["logit", "cloglog"])
+def test_coefficients_and_clustered_errors_equal_statsmodels(link: Any) -> None:
+    frame = rows()
+    links = {"logit": sm.families.links.Logit(), "cloglog": sm.families.links.CLogLog()}
+    known, found = oracle(frame, links[link]), fit(patterns(frame, "event", X, "task"), link)
+    assert found.converged
+    np.testing.assert_allclose(found.coefficients, known.params, atol=1e-8)
+    np.testing.assert_allclose(found.loglik, known.llf, rtol=1e-10)
+    np.testing.assert_allclose(found.standard_errors, known.bse, rtol=1e-8)
+    assert (found.n, found.clusters) == (1500, 60)
+
+
+def test_rows_are_counted_by_pattern_and_cluster() -> None:
+    data = patterns(rows(), "event", X, "task")
+    assert data.n.sum() == 1500
+    assert data.n.size <= 60 * 8
+    assert data.clusters == 60
+
+
+def test_firth_on_separated_events_equals_the_published_answer() -> None:
+    # Two by two with an empty cell: the penalised log odds ratio is that of counts plus one half.
+    frame = pl.DataFrame(
+        {
+            "event": [True] * 5 + [False] * 5 + [False] * 10,
+            "exposed": [1.0] * 10 + [0.0] * 10,
+            "task": list(range(20)),
+        }
+    )
+    data = patterns(frame, "event", ["exposed"], "task")
+    found = firth(data)
+    expected = math.log((5.5 / 5.5) / (0.5 / 10.5))
+    assert found.coefficients[1] == pytest.approx(expected, abs=1e-9)
+    assert fit(data).coefficients[1] == pytest.approx(expected, abs=1e-9)
+    assert "Firth" in fit(data).method
+
+
+def test_firth_shrinks_little_where_there_is_much_data() -> None:
+    data = patterns(rows(clusters=200), "event", X, "task")
+    assert np.abs(firth(data).coefficients - fit(data).coefficients).max() < 0.02
+
+
+def likelihood_by_integration(frame: pl.DataFrame, beta: np.ndarray, sd: float) -> float:
+    """The marginal log likelihood by adaptive integration, cluster by cluster."""
+    from scipy import integrate
+
+    total = 0.0
+    for part in frame.partition_by("task"):
+        eta = sm.add_constant(part.select(X).to_numpy(), has_constant="add") @ beta
+        y = part["event"].to_numpy()
+
+        def density(u: float, eta: Any = eta, y: Any = y) -> float:
+            p = 1 / (1 + np.exp(-(eta + sd * u)))
+            return (
+                float(np.prod(np.where(y, p, 1 - p)))
+                * math.exp(-u * u / 2)
+                / math.sqrt(2 * math.pi)
+            )
+
+        total += math.log(integrate.quad(density, -8, 8)[0])
+    return total
+
+
+def test_the_likelihood_of_a_random_intercept_is_the_integral() -> None:
+    frame = rows(clusters=12, size=10)
+    found = random_intercept(patterns(frame, "event", X, "task"))
+    assert found.intercept_sd is not None
+    exact = likelihood_by_integration(frame, found.coefficients, found.intercept_sd)
+    assert found.loglik == pytest.approx(exact, abs=1e-6)
+    for index in range(4):  # it is the largest there is
+        for step in (-0.05, 0.05):
+            beta = found.coefficients.copy()
+            beta[index] += step
+            assert likelihood_by_integration(frame, beta, found.intercept_sd) < exact
+
+
+def covered(found: Fit, index: int, truth: float) -> bool:
+    return abs(found.coefficients[index] - truth) < 1.96 * found.standard_errors[index]
+
+
+def test_a_random_intercept_finds_what_was_planted() -> None:
+    """Conditional effects and the spread of tasks; plain logit gives the smaller marginal ones."""
+    hits, sds = [], []
+    for seed in range(40):
+        found = random_intercept(patterns(rows(seed), "event", X, "task"))
+        hits += [covered(found, 1, 0.6), covered(found, 2, 0.9), covered(found, 3, -0.4)]
+        sds.append(found.intercept_sd)
+    assert 0.89 < np.mean(hits) <= 0.99
+    assert np.mean(sds) == pytest.approx(0.8, abs=0.06)
+
+
+def test_without_spread_between_clusters_the_intercept_is_fixed() -> None:
+    frame = rows(3, sd=0.0)
+    data = patterns(frame, "event", X, "task")
+    found = random_intercept(data)
+    assert found.intercept_sd is not None
+    assert found.intercept_sd < 0.25
+    np.testing.assert_allclose(found.coefficients, fit(data).coefficients, atol=0.02)
+
+
+def test_what_cannot_be_fitted_says_why() -> None:
+    frame = rows()
+    with pytest.raises(DerailError, match="'error' never varies"):
+        fit(patterns(frame.with_columns(error=pl.lit(1.0)), "event", X, "task"))
+    with pytest.raises(DerailError, match="combinations of others"):
+        fit(patterns(frame.with_columns(error=pl.col("late") * 2), "event", X, "task"))
+    with pytest.raises(DerailError, match="all rows or in none"):
+        fit(patterns(frame.filter(event=False), "event", X, "task"))
+    with pytest.raises(DerailError, match="no rows"):
+        fit(patterns(frame.with_columns(error=pl.lit(None, pl.Float64)), "event", X, "task"))
+
+
+def test_nothing_warns_at_extreme_covariates() -> None:
+    frame = rows().with_columns(late=pl.col("late") * 1e6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = fit(patterns(frame, "event", X, "task"))
+    assert found.converged
