@@ -90,7 +90,7 @@ def hazard(
     ``frame`` columns: ``exposure``, ``group``; ``odds_ratio`` with ``low``, ``high``, ``p`` and
     ``p_adjusted`` (Benjamini-Hochberg): odds of the event against calls that did not meet it, all else
     in the model equal (hazard ratio where ``link="cloglog"``); ``unadjusted`` with its interval: that
-    exposure and the baseline alone; ``e_value``; counts of calls and events in both groups and their
+    exposure and the baseline alone (null for an interaction); ``e_value``; counts of calls and events in both groups and their
     raw hazards; ``refused`` (why there is no estimate: fewer than 10 events or others in a group). An
     interaction ``(a, b)`` is a row ``a x b``: the ratio by which one multiplies the other's odds ratio.
 
@@ -304,7 +304,8 @@ def _frame(  # noqa: PLR0917 - what was asked for, and what came of it
             ratio, low, high, p = _ratio(together, name)
             raw, raw_low, raw_high, _ = _ratio(alone[name], name)
             row |= {"odds_ratio": ratio, "low": low, "high": high, "p": p}
-            row |= {"unadjusted": raw, "unadjusted_low": raw_low, "unadjusted_high": raw_high}
+            if name in groups:
+                row |= {"unadjusted": raw, "unadjusted_low": raw_low, "unadjusted_high": raw_high}
             row["e_value"] = e_value(ratio)
         told.append(row)
     p_values = [row.get("p", math.nan) for row in told]

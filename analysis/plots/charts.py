@@ -120,7 +120,7 @@ def _hazard(result: Result, width: int) -> Any:
             events,
         )
         for which, columns in names.items()
-    )
+    ).drop_nulls("ratio")
     domain = list(names)
     base = alt.Chart(drawn).encode(
         y=alt.Y("exposure:N", title=None, sort=None),
