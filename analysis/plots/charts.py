@@ -138,7 +138,7 @@ def _hazard(result: Result, width: int) -> Any:
     point = base.mark_point(size=70, filled=True, opacity=1).encode(
         x="ratio:Q",
         shape=alt.Shape(
-            "estimate:N", legend=None, scale=alt.Scale(domain=domain, range=["circle", "diamond"])
+            "estimate:N", title=None, scale=alt.Scale(domain=domain, range=["circle", "diamond"])
         ),
         tooltip=["exposure", "estimate", "ratio", "low", "high", "p_adjusted", "broke"],
     )
