@@ -104,7 +104,14 @@ def case_of(folder: str, path: Path, runs: Trajectories) -> Case:
 
 def folders() -> dict[str, Path]:
     """Folders of logs by name: real ones where they are, and our own."""
-    found = {"sample_logs": ROOT / "sample_logs", "inspect_logs": ROOT / "tests" / "inspect_logs"}
+    found = {
+        "study": ROOT / "sample_logs" / "study",
+        "inspect_logs": ROOT / "tests" / "inspect_logs",
+    }
+    found |= {
+        f"sample of {path.name}": path
+        for path in sorted((ROOT / "sample_logs" / "frameworks").iterdir())
+    }
     if REAL_LOGS.is_dir():
         found |= {path.name: path for path in sorted(REAL_LOGS.iterdir()) if path.is_dir()}
     return {name: path for name, path in found.items() if path.is_dir()}

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hands import Action, JsonHands, Reading, ShellHands, action, is_json
+from hands import Action, Hands, Reading, action, hands_for, is_json
 from skills import skill_for
 
 _NOTE = re.compile(r"^(Noted|Gave up on): (\w+) (\{.*?\})(?: -> (.*))?$", re.MULTILINE)
@@ -69,6 +69,7 @@ class Reply:
     thinking: str
     text: str
     tool: str
+    """Empty for the last word, after the answer was handed in."""
     arguments: str
     slips: list[str] = field(default_factory=list)
     """What went wrong inside; for the truth file, never for the wire."""
@@ -83,9 +84,6 @@ class Turn:
     response: str
 
 
-Hands = JsonHands | ShellHands
-
-
 def respond(
     messages: Sequence[dict[str, Any]],
     tools: Sequence[dict[str, Any]],
@@ -93,8 +91,7 @@ def respond(
     params: Parameters,
 ) -> Reply:
     """The reply to a Chat Completions request."""
-    names = {tool.get("function", {}).get("name") for tool in tools}
-    hands: Hands = ShellHands() if names == {"bash"} else JsonHands()
+    hands = hands_for([tool.get("function") or {} for tool in tools])
     request = next((_text(m.get("content")) for m in messages if m.get("role") == "user"), "")
     return _Mind(request, _turns(messages, hands), hands, seed, params).reply()
 
@@ -266,6 +263,9 @@ class _Mind:
         if found is None:
             return self._submit("unknown", "I do not understand the request.")
         skill, match = found
+        if self.turns and self.hands.is_submit(self.turns[-1].action):
+            self.lines.append("My answer is handed in: nothing is left to do.")
+            return self._reply("I have submitted my answer.", "", "")
         if self.turns:
             self._remember()
             self._take_in()

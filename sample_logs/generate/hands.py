@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 SUBMIT_MARK = "COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"
@@ -38,7 +39,10 @@ def action(tool: str, arguments: dict[str, Any]) -> Action:
 
 
 class JsonHands:
-    """Tools that take arguments and respond in JSON."""
+    """Tools that take arguments and respond in JSON; one of them takes the answer."""
+
+    def __init__(self, tool: str = "submit", argument: str = "answer") -> None:
+        self.submit_tool, self.submit_argument = tool, argument
 
     def render(self, act: Action) -> tuple[str, str]:
         """Tool name and arguments of the call that does the action."""
@@ -46,7 +50,11 @@ class JsonHands:
 
     def submit(self, answer: str) -> tuple[str, str]:
         """The call that hands in the answer."""
-        return "submit", json.dumps({"answer": answer})
+        return self.submit_tool, json.dumps({self.submit_argument: answer})
+
+    def is_submit(self, act: Action | None) -> bool:
+        """Did that call hand in the answer?"""
+        return act is not None and act.tool == self.submit_tool
 
     def parse(self, name: str, arguments: str) -> Action | None:
         """The action that an earlier call did."""
@@ -57,7 +65,7 @@ class JsonHands:
 
     def read(self, act: Action | None, response: str) -> Reading:
         """The response as a fact."""
-        text = response.strip()
+        text = _unwrapped(response).strip()
         if not text:
             return Reading(None, "empty")
         try:
@@ -71,6 +79,13 @@ class JsonHands:
         if isinstance(value, dict) and "error" in value:
             return Reading(None, "error")
         return Reading(value, None if value else "empty")
+
+
+def _unwrapped(response: str) -> str:
+    """The tool's own text where the framework put it into an object, as ADK does."""
+    value = _parsed(response)
+    is_wrapped = isinstance(value, dict) and value.keys() == {"result"}
+    return value["result"] if is_wrapped and isinstance(value["result"], str) else response
 
 
 def _salvaged(text: str) -> Any:
@@ -106,6 +121,10 @@ class ShellHands:
         """The command line that hands in the answer."""
         return "bash", json.dumps({"command": f"echo {SUBMIT_MARK}; echo {answer}"})
 
+    def is_submit(self, act: Action | None) -> bool:
+        """Handing in ends the run: no request follows."""
+        return False
+
     def parse(self, name: str, arguments: str) -> Action | None:
         """The action that an earlier command line did."""
         command = (_parsed(arguments) or {}).get("command", "")
@@ -139,6 +158,48 @@ class ShellHands:
         else:
             value = [row for row in rows if len(row) == max(width)]
         return Reading(value, "broken" if is_broken else None)
+
+
+class TerminalHands(ShellHands):
+    """The same through the terminal tool of OpenHands; its ``finish`` takes the answer."""
+
+    def render(self, act: Action) -> tuple[str, str]:
+        """The command line that does the action."""
+        return "terminal", super().render(act)[1]
+
+    def submit(self, answer: str) -> tuple[str, str]:
+        """The call that hands in the answer."""
+        return "finish", json.dumps({"message": answer})
+
+    def read(self, act: Action | None, response: str) -> Reading:
+        """The output as a fact; lines in brackets at its end tell the exit code."""
+        ended = _EXIT_CODE.search(response)
+        output = _ABOUT_THE_TERMINAL.sub("", response).rstrip("\n")
+        return super().read(act, f"exit code: {ended[1] if ended else '?'}\n{output}\n")
+
+
+_EXIT_CODE = re.compile(r"^\[Command finished with exit code (-?\d+)\]", re.MULTILINE)
+_ABOUT_THE_TERMINAL = re.compile(
+    r"^\[(?:Command finished|Current working directory|Python interpreter)\b.*\]$\n?", re.MULTILINE
+)
+Hands = JsonHands | ShellHands
+SUBMITS = ("submit", "final_answer", "finish")
+"""Names under which frameworks offer the tool that ends a run."""
+
+
+def hands_for(functions: Sequence[dict[str, Any]]) -> Hands:
+    """The hands for the tools on offer, given as functions of the Chat Completions API."""
+    by_name = {function.get("name"): function for function in functions}
+    if by_name.keys() == {"bash"}:
+        return ShellHands()
+    if "terminal" in by_name:
+        return TerminalHands()
+    for name in SUBMITS:
+        if name in by_name:
+            parameters = by_name[name].get("parameters") or {}
+            arguments = parameters.get("required") or list(parameters.get("properties") or {})
+            return JsonHands(name, arguments[0] if arguments else "answer")
+    return JsonHands()
 
 
 def _cell(text: str) -> int | str:

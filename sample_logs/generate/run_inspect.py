@@ -11,7 +11,6 @@ Writes ``study/<arm>/<log>.eval`` and ``truth_parts/study.json``. Run it as
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -19,7 +18,6 @@ from typing import Any
 
 import clean
 import inspect_ai
-import perturb
 from agent import thinking_of
 from inspect_ai.agent import AgentPrompt, AgentSubmit, as_solver, react
 from inspect_ai.dataset import MemoryDataset, Sample
@@ -30,34 +28,16 @@ from inspect_ai.scorer import CORRECT, INCORRECT, Score, Scorer, Target, accurac
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.tool import ToolDef, ToolError, ToolParam, ToolParams
 from offline import ARMS, CALL_LIMIT, SYSTEM
-from server import ModelServer, Record, serving
-from world import Desk, Task, Tool, all_tasks, open_desk
+from server import ModelServer, serving
+from visit import ToolRaised, Visit, tasks_by_id, truth_of, write_part
+from world import Task, Tool, all_tasks
 
 MODEL = "planner-1"
 MODEL_NAME = f"openai-api/desk/{MODEL}"
 EPOCHS = 2
 
 
-class Visit:
-    """One run as this script sees it: the desk, the answer, and the perturbations met."""
-
-    def __init__(self, task: Task, trial: int) -> None:
-        self.desk: Desk = open_desk(task)
-        self.faults = perturb.schedule(task.id, trial)
-        self.calls = 0
-        self.hits: list[dict[str, Any]] = []
-        self.answer: str | None = None
-
-    def use(self, name: str, arguments: dict[str, Any]) -> str:
-        """Do a tool call, perturbed if it is the turn of one."""
-        number, kind = self.calls, self.faults.get(self.calls)
-        self.calls += 1
-        if kind:
-            self.hits.append({"step": number, "tool": name, "kind": kind})
-        return perturb.perturbed(kind, lambda: self.desk.call(name, arguments))
-
-
-TASKS = {task.id: task for task in all_tasks()}
+TASKS = tasks_by_id()
 VISITS: dict[tuple[str, str, int], Visit] = {}
 """Arm, task and trial to the run; outside of the solver, so that it does not get into the log."""
 
@@ -67,8 +47,8 @@ def tool_of(tool: Tool, visit: Visit) -> ToolDef:
 
     async def use(**kwargs: Any) -> str:
         try:
-            return visit.use(tool.name, kwargs)
-        except perturb.ToolRaised as raised:
+            return visit.call(tool.name, kwargs)
+        except ToolRaised as raised:
             raise ToolError(str(raised)) from None
 
     properties = {
@@ -83,8 +63,7 @@ def submit_of(visit: Visit) -> ToolDef:
     """The tool that hands in the answer."""
 
     async def submit(**kwargs: Any) -> str:
-        visit.answer = str(kwargs.get("answer", ""))
-        return visit.answer
+        return visit.submit(kwargs.get("answer", ""))
 
     answer = ToolParam(type="string", description="The answer")
     parameters = ToolParams(properties={"answer": answer}, required=["answer"])
@@ -125,8 +104,7 @@ def solved(arm: str) -> Scorer:
 
     async def score(state: TaskState, target: Target) -> Score:
         visit = VISITS[arm, str(state.sample_id), state.epoch]
-        is_right = visit.desk.solved(visit.answer)
-        return Score(value=CORRECT if is_right else INCORRECT, answer=visit.answer)
+        return Score(value=CORRECT if visit.success else INCORRECT, answer=visit.answer)
 
     return score
 
@@ -198,25 +176,6 @@ def check_log(path: str, arm: str, server: ModelServer) -> None:
             raise SystemExit(f"{sample.id}: thinking sent {seen}, and in the log {logged}")
 
 
-def truth_of(
-    visit: Visit, record: Record, is_limit: bool, columns: dict[str, Any]
-) -> dict[str, Any]:
-    """What is true of a run, whatever its log shows."""
-    success = visit.desk.solved(visit.answer)
-    return {
-        **columns,
-        "domain": visit.desk.task.domain,
-        "difficulty": visit.desk.task.difficulty,
-        "outcome": "limit" if is_limit else "success" if success else "failure",
-        "success": success,
-        "steps": len(record.thinking_sent),
-        "perturbations": visit.hits,
-        "slips": [{"step": step, "what": what} for step, what in record.slips],
-        "thinking_available": record.thinking_available,
-        "thinking_sent": record.thinking_sent,
-    }
-
-
 def main() -> None:
     """Run every arm and write its log and its truth."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -238,9 +197,7 @@ def main() -> None:
                 old.unlink()
             (log,) = Path("logs", arm).glob("*.eval")
             (target / "service_desk.eval").write_bytes(log.read_bytes())
-    part = {"framework": "inspect_ai", "version": inspect_ai.__version__, "runs": runs}
-    (out / "truth_parts").mkdir(exist_ok=True)
-    (out / "truth_parts" / "study.json").write_text(json.dumps(part), encoding="utf-8")
+    write_part(out, "study", inspect_ai.__version__, runs, "inspect_ai")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 # ///
 """A few runs of mini-swe-agent: the tables as CSV files, its bash tool, the same model server.
 
-Writes ``frameworks/mini_swe_agent/<style>/<task>.traj.json`` and
-``truth_parts/mini_swe_agent.json``. Run it as ``uv run --script run_mini_swe.py OUT``.
+Writes ``frameworks/mini_swe_agent/<style>/<task>.traj.json``, all that went over the wire in
+``wire.har`` beside them, and ``truth_parts/mini_swe_agent.json``. Run it as ``uv run --script run_mini_swe.py OUT``.
 """
 
 from __future__ import annotations
@@ -34,13 +34,15 @@ from minisweagent.environments.local import LocalEnvironment
 from minisweagent.models.litellm_model import LitellmModel
 from offline import CALL_LIMIT
 from server import Record, serving
-from world import State, Task, same_answer
+from sheets import read_tables, write_tables
+from visit import truth_of_record, write_part
+from world import Task, same_answer
 
 MODEL = "planner-1"
 TRIAL = 1
 TASKS = {
     "openai": ["easy-1", "easy-4", "medium-2", "hard-3"],
-    "deepseek": ["easy-5", "medium-1", "medium-6", "hard-7"],
+    "deepseek": ["easy-5", "medium-1"],
 }
 """Provider name in the model's name to the tasks that are run under it."""
 SYSTEM = "You work on tables in CSV files with the bash tool, one command at a time."
@@ -80,18 +82,6 @@ class PerturbedEnvironment(LocalEnvironment):
         return super().execute({"command": f"{failing}; {command}"}, timeout=1)
 
 
-def write_tables(state: State, folder: Path) -> None:
-    """Each table as a CSV file."""
-    for name, table in state.items():
-        lines = [",".join(str(cell) for cell in row) for row in [table["columns"], *table["rows"]]]
-        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def read_tables(names: list[str], folder: Path) -> dict[str, list[str]]:
-    """The lines of each table's file."""
-    return {n: (folder / f"{n}.csv").read_text(encoding="utf-8").splitlines() for n in names}
-
-
 def run(task: Task, style: str, out: Path) -> tuple[bool, str, PerturbedEnvironment]:
     """One run in a folder of its own: success, how it ended, and the environment."""
     with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as wanted:
@@ -125,21 +115,19 @@ def run(task: Task, style: str, out: Path) -> tuple[bool, str, PerturbedEnvironm
 
 
 def truth_of(
-    task: Task, style: str, success: bool, status: str, hits: list[Any], record: Record
+    task: Task, style: str, success: bool, status: str, hits: list[Any], record: Record, out: Path
 ) -> dict[str, Any]:
     """What is true of a run, whatever its log shows."""
+    log = f"frameworks/mini_swe_agent/{style}/{task.id}.traj.json"
     return {
         "style": style,
-        "log": f"frameworks/mini_swe_agent/{style}/{task.id}.traj.json",
+        "log": log,
         "task_id": task.id,
         "trial": TRIAL,
         "exit_status": status,
         "success": success,
-        "steps": len(record.thinking_sent),
         "perturbations": hits,
-        "slips": [{"step": step, "what": what} for step, what in record.slips],
-        "thinking_available": record.thinking_available,
-        "thinking_sent": record.thinking_sent,
+        **truth_of_record(record, (out / log).read_text(encoding="utf-8")),
     }
 
 
@@ -161,10 +149,10 @@ def main() -> None:
                 os.environ[f"{style.upper()}_API_BASE"] = server.base_url(style, task.id, TRIAL)
                 success, status, environment = run(task, style, logs)
                 record = server.records[style, task.id, str(TRIAL)]
-                runs.append(truth_of(task, style, success, status, environment.hits, record))
-    part = {"framework": "mini_swe_agent", "version": minisweagent.__version__, "runs": runs}
-    (out / "truth_parts").mkdir(parents=True, exist_ok=True)
-    (out / "truth_parts" / "mini_swe_agent.json").write_text(json.dumps(part), encoding="utf-8")
+                runs.append(truth_of(task, style, success, status, environment.hits, record, out))
+        server.write_har(logs / "wire.har")
+    clean.check((logs / "wire.har").read_text(encoding="utf-8"), "wire.har")
+    write_part(out, "mini_swe_agent", minisweagent.__version__, runs)
     shutil.rmtree(HOME)
 
 

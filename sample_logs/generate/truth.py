@@ -11,7 +11,6 @@ import math
 import random
 from collections import Counter, defaultdict
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import perturb
@@ -22,6 +21,8 @@ from world import Task, all_tasks
 FIRST_TRIAL = 1000
 """Trials of the truth begin here, so that none of them is a trial of the study."""
 PARAMS = MODELS["planner-1"]
+STUDY = "study"
+"""The part of the truth that holds the study; each other part is a framework's."""
 
 
 def planted(trials: int) -> dict[str, Any]:
@@ -87,8 +88,14 @@ def _log_odds(share: float) -> float:
     return math.log(share / (1 - share)) if 0 < share < 1 else math.copysign(math.inf, share - 0.5)
 
 
-def gather(parts: Path, trials: int) -> dict[str, Any]:
-    """The truth file's content: what was planted, and the parts that the runners wrote."""
+def gather(
+    parts: dict[str, Any], trials: int, written: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The truth file's content: what was planted, and the parts that the runners wrote.
+
+    What was ``written`` before stays true for what is not made anew.
+    """
+    parts = {**(written or {}).get("parts", {}), **parts}
     return {
         "note": "Simulated: real frameworks, a model server of our own, a simulated agent.",
         "seeds": "The agent is seeded by task/trial, perturbations by perturb/task/trial.",
@@ -99,11 +106,8 @@ def gather(parts: Path, trials: int) -> dict[str, Any]:
             "weights": perturb.WEIGHTS,
             "null": "stale",
         },
-        "planted": planted(trials),
-        "parts": {
-            path.stem: json.loads(path.read_text(encoding="utf-8"))
-            for path in sorted(parts.glob("*.json"), reverse=True)
-        },
+        "planted": written["planted"] if written else planted(trials),
+        "parts": {name: parts[name] for name in sorted(parts, key=lambda n: (n != STUDY, n))},
     }
 
 
@@ -155,7 +159,11 @@ def as_markdown(truth: dict[str, Any]) -> str:
                 "Pairs are (all thinking at hand, none of it). Runs are seeded by task and trial, "
                 "whatever the arm: two arms get the same reply for the same request.",
                 "## Other frameworks",
-                *[_framework_line(name, part) for name, part in truth["parts"].items()],
+                "Thinking blocks before a request, summed over the requests: how many there were, how "
+                "many came back as thinking, and how many stood in it as plain text, which the agent "
+                "does not take for its thinking. The last column: of the replies, those whose thinking "
+                "stands whole in the log.",
+                _framework_table(truth["parts"]),
             ]
         )
         + "\n"
@@ -201,12 +209,29 @@ def _perturbation_table(runs: list[dict[str, Any]]) -> str:
     return _matrix({arm: {n: c[n] for n in names} for arm, c in counts.items()}, str)
 
 
-def _framework_line(name: str, part: dict[str, Any]) -> str:
-    runs = part["runs"]
-    asked = sum(sum(run["thinking_available"]) for run in runs)
-    sent = sum(sum(run["thinking_sent"]) for run in runs)
-    return (
-        f"- `{name}`: {part['framework']} {part['version']}, {len(runs)} runs, "
-        f"{sum(run['success'] for run in runs)} successful; of {asked} earlier thinking blocks, "
-        f"counted request by request, {sent} were sent back."
-    )
+def _framework_table(parts: dict[str, Any]) -> str:
+    """A row for each arm of the study, and for each style of each framework."""
+    rows = [
+        "| logs | framework | style | runs | successful | thinking before | sent back | as text | "
+        "in the log |"
+    ]
+    rows.append("|---|---|---|---|---|---|---|---|---|")
+    for name, part in parts.items():
+        by_style: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for run in part["runs"]:
+            by_style[run.get("style") or run.get("arm") or ""].append(run)
+        for style, runs in by_style.items():
+            rows.append(
+                f"| {name} | {part['framework']} {part['version']} | {style} | {_cells(runs)}"
+            )
+    return "\n".join(rows)
+
+
+def _cells(runs: list[dict[str, Any]]) -> str:
+    keys = ("thinking_available", "thinking_sent", "thinking_as_text")
+    counts = [len(runs), sum(run["success"] for run in runs)]
+    counts += [sum(sum(run.get(key, [])) for run in runs) for key in keys]
+    replies = sum(run["steps"] for run in runs)
+    known = [run["thinking_in_log"] for run in runs if "thinking_in_log" in run]
+    shown = f"{sum(known)} of {replies}" if len(known) == len(runs) else ""
+    return " | ".join(str(count) for count in counts) + f" | {shown} |"
