@@ -90,7 +90,7 @@ def triggers(
     outcome is known.
 
     >>> import loaders
-    >>> found = triggers(loaders.load("sample_logs"))
+    >>> found = triggers(loaders.load("sample_logs/study"))
     >>> {"odds_ratio", "low", "high", "p_adjusted", "tasks"} <= set(found.frame.columns)
     True
     """
@@ -304,7 +304,7 @@ def by_step(runs: Trajectories, by: str | Sequence[str] | None = None, last: int
     than 10 runs are left are not shown.
 
     >>> import loaders
-    >>> by_step(loaders.load("sample_logs")).frame["at_risk"].is_sorted(descending=True)
+    >>> by_step(loaders.load("sample_logs/study")).frame["at_risk"].is_sorted(descending=True)
     True
     """
     groups = columns(by, runs)

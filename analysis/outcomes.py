@@ -63,7 +63,7 @@ def success(
     whose outcome the log does not tell are left out and counted in a warning.
 
     >>> import loaders
-    >>> rates = success(loaders.load("sample_logs"), by="format")
+    >>> rates = success(loaders.load("sample_logs/study"), by="format")
     >>> "success" in rates.frame.columns
     True
     """
@@ -126,7 +126,7 @@ def pass_k(
     by task), ``tasks``. ``k``: the largest to compute; by default the most common number of trials.
 
     >>> import loaders
-    >>> curve = pass_k(loaders.load("sample_logs"))
+    >>> curve = pass_k(loaders.load("sample_logs/study"))
     >>> curve.frame["pass_k"].is_sorted(descending=True)
     True
     """

@@ -61,7 +61,7 @@ def detect(runs: Trajectories) -> pl.DataFrame:
     (``tests/test_perturbations.py``): precision at least .95, recall at least .85.
 
     >>> import loaders
-    >>> found = detect(loaders.load("sample_logs"))
+    >>> found = detect(loaders.load("sample_logs/study"))
     >>> set(found["code"].unique()) <= set(CODES)
     True
     """

@@ -90,7 +90,7 @@ def make(
     Raises ``DerailError`` for an unknown column or baseline.
 
     >>> import loaders
-    >>> report = make(loaders.load("sample_logs"))
+    >>> report = make(loaders.load("sample_logs/study"))
     >>> report.answer.endswith(".")
     True
     """

@@ -21,7 +21,7 @@ def render(report: Report, title: str = "Where does performance break down?") ->
 
     >>> import loaders
     >>> from analysis import report
-    >>> page = render(report.make(loaders.load("sample_logs")))
+    >>> page = render(report.make(loaders.load("sample_logs/study")))
     >>> page.startswith("<!doctype html>") and "<script" not in page
     True
     """

@@ -29,7 +29,7 @@ def continuity(runs: Trajectories, by: str | Sequence[str] = _DEFAULT) -> Result
     0); ``evidence`` (best first).
 
     >>> import loaders
-    >>> audit = continuity(loaders.load("sample_logs"))
+    >>> audit = continuity(loaders.load("sample_logs/study"))
     >>> "verdict" in audit.frame.columns
     True
     """

@@ -20,7 +20,7 @@ def chart(result: Result, width: int = 460) -> Any:
 
     >>> import loaders
     >>> from analysis import breakdown
-    >>> steps = breakdown.by_step(loaders.load("sample_logs"))
+    >>> steps = breakdown.by_step(loaders.load("sample_logs/study"))
     >>> type(chart(steps)).__name__
     'LayerChart'
     """
