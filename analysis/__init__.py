@@ -3,7 +3,16 @@
 Each module takes ``loaders.Trajectories``; the heavy drawing libraries are imported when drawn with.
 """
 
-from analysis import ablation, breakdown, outcomes, perturbations, report, thinking
+from analysis import ablation, breakdown, outcomes, perturbations, report, survival, thinking
 from analysis.results import Result
 
-__all__ = ["Result", "ablation", "breakdown", "outcomes", "perturbations", "report", "thinking"]
+__all__ = [
+    "Result",
+    "ablation",
+    "breakdown",
+    "outcomes",
+    "perturbations",
+    "report",
+    "survival",
+    "thinking",
+]

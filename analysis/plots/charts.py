@@ -186,6 +186,65 @@ def _by_step(result: Result, width: int) -> Any:
     return (band + line + point).properties(width=width, height=220)
 
 
+def _incidence(result: Result, width: int) -> Any:
+    """A curve for each end; groups side by side."""
+    import altair as alt
+
+    frame = result.frame.with_columns(_label(result.keys).alias("label")).select(
+        "label", "step", "end", "incidence", "low", "high", "at_risk", "events"
+    )
+    domain = ["failure", "success", "cut off"]
+    colour = alt.Color(
+        "end:N",
+        title=None,
+        scale=alt.Scale(domain=domain, range=[ORANGE, GREEN, GREY]),
+        legend=alt.Legend(symbolOpacity=1, symbolType="circle"),
+    )
+    base = alt.Chart().encode(
+        x=alt.X("step:Q", title="model calls made", axis=alt.Axis(tickMinStep=1, grid=False)),
+        color=colour,
+    )
+    band = base.mark_area(opacity=0.16, interpolate="step-after").encode(
+        y=alt.Y("low:Q", title="runs that ended so", scale=_share(), axis=_percent()), y2="high:Q"
+    )
+    line = base.mark_line(strokeWidth=2.5, interpolate="step-after").encode(
+        y="incidence:Q", tooltip=["label", "end", "step", "incidence", "at_risk", "events"]
+    )
+    groups = frame["label"].n_unique()
+    each = max(140, width // groups - 20 * (groups > 1))
+    drawn: Any = alt.layer(band, line, data=frame).properties(width=each, height=220)
+    if groups == 1:
+        return drawn
+    return drawn.facet(column=alt.Column("label:N", title=None, sort=None))
+
+
+def _recovery(result: Result, width: int) -> Any:
+    import altair as alt
+
+    shown = result.frame.filter(pl.col("rate").is_not_null())
+    if shown.is_empty():
+        raise DerailError("no kind has ten perturbed responses, so no rate of recovery is shown")
+    name = result.keys[0]
+    shown = shown.with_columns(
+        pl.format("{} of {}", "recovered", "responses").alias("count")
+    ).select(name, "rate", "low", "high", "count", "median")
+    base = alt.Chart(shown).encode(y=alt.Y(f"{name}:N", title=None, sort=None))
+    rule = base.mark_rule(strokeWidth=2.5, color=BLUE, opacity=0.55).encode(
+        x=alt.X(
+            "low:Q",
+            title="recovered, 95 % interval clustered by task",
+            scale=_share(),
+            axis=_percent(),
+        ),
+        x2="high:Q",
+    )
+    point = base.mark_circle(size=90, color=BLUE, opacity=1).encode(
+        x="rate:Q", tooltip=[name, "rate", "low", "high", "count", "median"]
+    )
+    text = base.mark_text(dy=-12, fontSize=11).encode(x="rate:Q", text="count:N")
+    return (rule + point + text).properties(width=width, height=alt.Step(38))
+
+
 def _compare(result: Result, width: int) -> Any:
     import altair as alt
 
@@ -320,6 +379,8 @@ _CHARTS: dict[str, Callable[[Result, int], Any]] = {
     "triggers": _forest,
     "hazard": _hazard,
     "by_step": _by_step,
+    "incidence": _incidence,
+    "recovery": _recovery,
     "compare": _compare,
     "continuity": _continuity,
     "rates": _rates,

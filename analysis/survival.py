@@ -1,0 +1,309 @@
+"""Time to an end: when runs fail or succeed, and when they recover from a perturbed response."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from analysis.outcomes import columns, judged
+from analysis.perturbations import detect
+from analysis.results import Result
+from analysis.signals import responses
+from analysis.uncertainty import clustered_mean
+from loaders import Trajectories
+from loaders.errors import DerailError
+
+Floats = NDArray[np.float64]
+
+MIN_RUNS: Final = 10
+_REPEATS: Final = 1_000
+"""Samples of the bootstrap over tasks behind a band."""
+
+
+def kaplan_meier(time: Sequence[float], event: Sequence[bool], level: float = 0.95) -> pl.DataFrame:
+    """The Kaplan-Meier curve: the share that has not had the event yet.
+
+    Columns: ``time`` (of events and of censoring), ``at_risk``, ``events``, ``censored``, ``survival``,
+    ``low``, ``high`` (Greenwood's variance on the log-log scale, as ``lifelines`` has it).
+
+    >>> kaplan_meier([1, 2, 2, 3], [True, True, False, True])["survival"].to_list()
+    [0.75, 0.5, 0.0]
+    """
+    table = _counts(np.asarray(time, float), np.asarray(event, bool))
+    n, d = table["at_risk"].to_numpy(), table["events"].to_numpy()
+    survival = np.cumprod(1 - d / n)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        greenwood = np.cumsum(np.where(d > 0, d / (n * np.maximum(n - d, 0)), 0.0))
+        log_log = np.log(-np.log(survival))
+        half = _normal(level) * np.sqrt(greenwood) / np.abs(np.log(survival))
+        low, high = np.exp(-np.exp(log_log + half)), np.exp(-np.exp(log_log - half))
+    trivial = (survival >= 1) | (survival <= 0)
+    return table.with_columns(
+        pl.Series("survival", survival),
+        pl.Series("low", np.where(trivial, survival, low)),
+        pl.Series("high", np.where(trivial, survival, high)),
+    )
+
+
+def aalen_johansen(time: Sequence[float], end: Sequence[str | None]) -> pl.DataFrame:
+    """The share that has come to each end by each time, where ends compete; null is censored.
+
+    One minus Kaplan-Meier of one end overstates it, because whoever came to another end can't come to
+    this one any more. Columns: ``time``, ``end``, ``at_risk``, ``events``, ``incidence``.
+
+    >>> curve = aalen_johansen([1, 2, 3, 4], ["fail", "win", "fail", None])
+    >>> curve.filter(end="fail")["incidence"].to_list()
+    [0.25, 0.25, 0.5, 0.5]
+    """
+    times, names = np.asarray(time, float), list(dict.fromkeys(e for e in end if e is not None))
+    ends = np.array([-1 if e is None else names.index(e) for e in end])
+    at = np.unique(times)
+    place = np.searchsorted(at, times)
+    events = np.zeros((1, len(names), at.size))
+    ended = np.flatnonzero(ends >= 0)
+    np.add.at(events[0], (ends[ended], place[ended]), 1)
+    leaving = np.bincount(place, minlength=at.size).astype(float)
+    at_risk = leaving[::-1].cumsum()[::-1][None]
+    incidence = _incidence(events, at_risk)[0]
+    return pl.concat(
+        pl.DataFrame(
+            {
+                "time": at,
+                "end": [name] * at.size,
+                "at_risk": at_risk[0].astype(np.int64),
+                "events": events[0, index].astype(np.int64),
+                "incidence": incidence[index],
+            }
+        )
+        for index, name in enumerate(names)
+    )
+
+
+def cumulative_incidence(
+    runs: Trajectories, by: str | Sequence[str] | None = None, level: float = 0.95
+) -> Result:
+    """How many runs have failed, succeeded or been cut off by each call.
+
+    Ends compete (Aalen-Johansen); ``failure`` is a run that did not succeed and was not cut off by a
+    limit or its user, which are ends of their own. Bands are percentiles of a bootstrap over tasks.
+
+    ``frame`` columns: the ``by`` columns, ``step`` (number of calls made), ``end``, ``at_risk`` (runs
+    that make this call), ``events`` (runs that end so with it), ``incidence``, ``low``, ``high``. Groups of fewer
+    than 10 runs are left out and named in a warning.
+
+    Raises ``DerailError`` where no group is large enough.
+
+    >>> import loaders
+    >>> curve = cumulative_incidence(loaders.load("sample_logs/study"))
+    >>> last = curve.frame.group_by("end").last()
+    >>> round(last["incidence"].sum(), 9)
+    1.0
+    """
+    arms = columns(by, runs)
+    length = runs.trajectories.select("run", pl.col("steps").alias("step")).collect()
+    cut_off = pl.col("outcome").cast(pl.String).is_in(["limit", "cancelled"])
+    table = (
+        judged(runs, *arms, "outcome")
+        .join(length, on="run")
+        .filter(pl.col("step") > 0)
+        .with_columns(
+            pl.when("success")
+            .then(pl.lit("success"))
+            .when(cut_off)
+            .then(pl.lit("cut off"))
+            .otherwise(pl.lit("failure"))
+            .alias("end")
+        )
+    )
+    names = arms or ["group"]
+    if not arms:
+        table = table.with_columns(pl.lit("all runs").alias("group"))
+    parts: list[pl.DataFrame] = []
+    small: list[str] = []
+    for key, group in table.group_by(names, maintain_order=True):
+        if group.height < MIN_RUNS:
+            small.append(f"{', '.join(map(str, key))} ({group.height} runs)")
+            continue
+        labels = [pl.lit(value).alias(name) for name, value in zip(names, key, strict=True)]
+        parts.append(_banded(group, level).select(*labels, pl.all()))
+    if not parts:
+        raise DerailError(f"no group has {MIN_RUNS} runs with a known outcome and a model call")
+    ends = table.select(*names, "trajectory_id", pl.col("end").alias("role"))
+    return Result(
+        kind="incidence",
+        title="How runs end, by the number of calls made",
+        frame=pl.concat(parts),
+        method="Aalen-Johansen cumulative incidence of competing ends; "
+        f"{level:.0%} percentile band of {_REPEATS:,} bootstrap samples of tasks.",
+        keys=tuple(names),
+        members=ends,
+        source=runs,
+        warnings=(f"left out for fewer than {MIN_RUNS} runs: {'; '.join(small)}",) if small else (),
+    )
+
+
+def recovery(runs: Trajectories, h: int = 5, by: str = "code") -> Result:
+    """How often, and how soon, a perturbed response is got over.
+
+    Recovered is the first unperturbed response of the same tool at one of the ``h`` calls after it in
+    the same run. A run that ends sooner is censored there: whether it would have recovered is unknown,
+    and the rate counts it as not recovered. Responses that are the agent's own doing (invalid
+    arguments) count as well; ``by`` may be ``code``, ``cause``, ``tool`` or ``evidence``.
+
+    ``frame`` columns: ``by``, ``responses`` (perturbed ones, by their primary code), ``recovered``
+    (within ``h`` calls), ``rate`` with ``low``, ``high`` (clustered by task), ``median`` (calls until
+    half have recovered, Kaplan-Meier; null where fewer than half do), ``refused`` (fewer than 10).
+    ``runs(code=..., role="recovered")`` opens the runs.
+
+    >>> import loaders
+    >>> found = recovery(loaders.load("sample_logs/study"))
+    >>> found.frame["rate"].drop_nulls().is_between(0, 1).all()
+    True
+    """
+    if by not in ("code", "cause", "tool", "evidence"):
+        raise DerailError(f"recovery(by=...) takes code, cause, tool or evidence, not {by!r}")
+    spells = recovery_times(runs, h)
+    rows: list[dict[str, Any]] = []
+    for (key,), group in spells.group_by(by, maintain_order=True):
+        row: dict[str, Any] = {by: key, "responses": group.height}
+        row["recovered"] = int(group["recovered"].sum())
+        if group.height < MIN_RUNS:
+            row["refused"] = f"{group.height} responses; {MIN_RUNS} are needed"
+        else:
+            rate = clustered_mean(
+                group["recovered"].cast(pl.Float64).to_list(), group["task"].to_list()
+            )
+            row |= {"rate": rate.value, "low": max(rate.low, 0.0), "high": min(rate.high, 1.0)}
+            curve = kaplan_meier(group["calls"].to_list(), group["recovered"].to_list())
+            half = curve.filter(pl.col("survival") <= 0.5)["time"]
+            row["median"] = half[0] if len(half) else None
+        rows.append(row)
+    schema = {by: pl.String, "responses": pl.Int64, "recovered": pl.Int64}
+    schema |= dict.fromkeys(("rate", "low", "high", "median"), pl.Float64) | {"refused": pl.String}
+    role = pl.when("recovered").then(pl.lit("recovered")).otherwise(pl.lit("not_recovered"))
+    return Result(
+        kind="recovery",
+        title=f"Recovery within {h} calls",
+        frame=pl.DataFrame(rows, schema=schema).sort("responses", descending=True),
+        method=f"First unperturbed response of the same tool within {h} calls; share with a t interval "
+        "clustered by task; median by Kaplan-Meier, censored where the run ends.",
+        keys=(by,),
+        members=spells.select(by, "trajectory_id", role.alias("role")).unique(maintain_order=True),
+        source=runs,
+    )
+
+
+def recovery_times(runs: Trajectories, h: int = 5) -> pl.DataFrame:
+    """A row per perturbed response: how many calls until the same tool answers unperturbed again.
+
+    Columns: ``run``, ``trajectory_id``, ``task``, ``seq``, ``step``, ``tool``, ``code``, ``cause``,
+    ``evidence``, ``calls`` (from 1; to recovery, or to where it is censored: ``h`` calls or the end of
+    the run), ``recovered``.
+    """
+    found = detect(runs).filter("primary")
+    told = responses(runs).select("run", "seq", "tool", "step").filter(pl.col("tool").is_not_null())
+    good = told.join(found, on=["run", "seq"], how="anti").select(
+        "run", "tool", good="seq", at="step"
+    )
+    task = pl.coalesce(
+        pl.concat_str(pl.col("benchmark").fill_null(""), pl.lit("/"), pl.col("task_id")),
+        "trajectory_id",
+    )
+    known = runs.trajectories.select(
+        "run", task.alias("task"), pl.col("steps").alias("last")
+    ).collect()
+    following = (
+        found.sort("seq")
+        .join_asof(
+            good.sort("good"),
+            left_on="seq",
+            right_on="good",
+            by=["run", "tool"],
+            strategy="forward",
+            check_sortedness=False,
+        )
+        .join(known, on="run")
+    )
+    waited = pl.col("at") - pl.col("step")
+    recovered = (waited <= h).fill_null(value=False)
+    left = (pl.col("last") - 1 - pl.col("step")).clip(0, h)
+    return (
+        following.with_columns(
+            recovered.alias("recovered"),
+            pl.when(recovered).then(waited).otherwise(left).alias("calls"),
+        )
+        .select(
+            *("run", "trajectory_id", "task", "seq", "step", "tool", "code", "cause", "evidence"),
+            *("calls", "recovered"),
+        )
+        .sort("run", "seq")
+    )
+
+
+# ---------------------------------------------------------------------- curves
+
+
+def _normal(level: float) -> float:
+    from scipy import special
+
+    return float(special.ndtri(0.5 + level / 2))
+
+
+def _counts(time: Floats, event: NDArray[np.bool_]) -> pl.DataFrame:
+    at, place = np.unique(time, return_inverse=True)
+    events = np.bincount(place, weights=event, minlength=at.size)
+    leaving = np.bincount(place, minlength=at.size)
+    return pl.DataFrame(
+        {
+            "time": at,
+            "at_risk": leaving[::-1].cumsum()[::-1],
+            "events": events.astype(np.int64),
+            "censored": (leaving - events).astype(np.int64),
+        }
+    )
+
+
+def _incidence(events: Floats, at_risk: Floats) -> Floats:
+    """Cumulative incidence from counts: events (sample, end, time), at risk (sample, time)."""
+    hazard = np.divide(
+        events, at_risk[:, None], out=np.zeros_like(events), where=at_risk[:, None] > 0
+    )
+    going_on = 1 - np.asarray(np.einsum("bet->bt", hazard), dtype=np.float64)
+    surviving = np.cumprod(going_on, axis=1)
+    before = np.concatenate([np.ones((len(surviving), 1)), surviving[:, :-1]], axis=1)
+    return np.cumsum(before[:, None] * hazard, axis=2)
+
+
+def _banded(group: pl.DataFrame, level: float) -> pl.DataFrame:
+    """The incidence of each end with a band from resampled tasks, all samples at once."""
+    curve = aalen_johansen(group["step"].to_list(), group["end"].to_list())
+    ends = curve["end"].unique(maintain_order=True).to_list()
+    at = np.unique(group["step"].to_numpy())
+    place = np.searchsorted(at, group["step"].to_numpy())
+    task = group["task"].rank("dense").to_numpy().astype(int) - 1
+    which = (
+        group["end"].replace_strict(ends, list(range(len(ends))), return_dtype=pl.Int64).to_numpy()
+    )
+    tasks = int(task.max()) + 1
+    counts = np.zeros((tasks, len(ends), at.size))
+    np.add.at(counts, (task, which, place), 1)
+    rng = np.random.default_rng(0)
+    weights = rng.multinomial(tasks, np.full(tasks, 1 / tasks), size=_REPEATS).astype(float)
+    events = np.einsum("bt,tes->bes", weights, counts, optimize=True)
+    leaving = events.sum(axis=1)
+    at_risk = leaving[:, ::-1].cumsum(axis=1)[:, ::-1]
+    sampled = _incidence(events, at_risk)
+    low, high = np.quantile(sampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return (
+        curve.rename({"time": "step"})
+        .with_columns(
+            pl.col("step").cast(pl.Int64),
+            pl.Series("low", low.ravel()),
+            pl.Series("high", high.ravel()),
+        )
+        .select("step", "end", "at_risk", "events", "incidence", "low", "high")
+    )
