@@ -275,7 +275,7 @@ def _incidence(events: Floats, at_risk: Floats) -> Floats:
     going_on = 1 - np.asarray(np.einsum("bet->bt", hazard), dtype=np.float64)
     surviving = np.cumprod(going_on, axis=1)
     before = np.concatenate([np.ones((len(surviving), 1)), surviving[:, :-1]], axis=1)
-    return np.cumsum(before[:, None] * hazard, axis=2)
+    return np.asarray(np.cumsum(before[:, None] * hazard, axis=2), dtype=np.float64)
 
 
 def _banded(group: pl.DataFrame, level: float) -> pl.DataFrame:
