@@ -102,7 +102,7 @@ def coverage(
 
     Raises ``LoadError`` where nothing can be read.
 
-    >>> coverage("sample_logs/frameworks/mini_swe_agent").lost.height
+    >>> coverage("sample_logs/frameworks/mini_swe_agent/openai").lost.height
     0
     """
     groups = grouped(paths, format)

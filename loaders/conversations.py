@@ -85,6 +85,8 @@ class Item:
     call: Call | None = None
     is_system: bool = False
     is_prefill: bool = False
+    is_rewritten: bool = False
+    """A turn as the client put it later on, in other words than those that were told."""
 
 
 @dataclass
@@ -101,6 +103,7 @@ class Conversation:
     thought_texts: list[str] = field(default_factory=lambda: [])
     thought_signatures: list[str | None] = field(default_factory=lambda: [])
     systems: dict[str, int] = field(default_factory=lambda: {})
+    rewritten: dict[tuple[int, str], int] = field(default_factory=lambda: {})
     offer: str | None = None
     compacted_before: int = 0
     _lasting: int = 0
@@ -165,14 +168,17 @@ class Conversation:
         self.thoughts[number] = range(first, len(self.thought_texts))
 
     def _sent_in(self, number: int, message: Object) -> set[int]:
-        """Which of a turn's thoughts this writing of it still has."""
+        """Which of a turn's thoughts this writing of it still has, in the API's own place for them.
+
+        As plain text, or in tags where the API has blocks for it, a model is not given its thinking.
+        """
         own = self.thoughts.get(number, range(0))
         if not own:
             return set()
         thoughts = self.wire.thoughts(message)
         shown = {squeezed(text) for text, _ in thoughts if text}
         signed = {signature for _, signature in thoughts if signature}
-        found = self._witness.found_in(message, among=own)
+        found = self._witness.found_in([*map(list, thoughts)], among=own)
         return found | {
             thought
             for thought in own
@@ -206,6 +212,8 @@ class Conversation:
             if number >= 0 and index >= (cut or 0):
                 if number not in edited or self._shares_text(number, turns[index].message):
                     context.append(self.turns[number])
+                else:
+                    context.append(self._rewriting(recorded, number, turns[index], keys[index]))
                 if turns[index].is_reply:
                     sent |= self._sent_in(number, turns[index].message)
         sent -= self._cleared_thoughts(response, sent)
@@ -252,6 +260,14 @@ class Conversation:
                 item.is_prefill = turn.is_reply and is_last and self.wire.continues_replies
                 places[index] = self._add_turn(key, item, turn.message if turn.is_reply else None)
                 self._answered.update(turn.answers)
+
+    def _rewriting(self, recorded: Recorded, number: int, turn: Turn, key: str) -> int:
+        """The item of a known turn in other words, which the model was shown in its place."""
+        if (number, key) not in self.rewritten:
+            self.rewritten[number, key] = len(self.items)
+            item = Item(recorded.request_pos + turn.pointer, turn, is_rewritten=True)
+            self.items.append(item)
+        return self.rewritten[number, key]
 
     def _take_reply(self, call: Call) -> None:
         self.calls.append(call)

@@ -9,33 +9,25 @@ what the model was shown, and that is evidence of the best grade: the wire itsel
 
 from __future__ import annotations
 
-import re
-from datetime import datetime
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from loaders.bodies import is_event_stream
 from loaders.builder import Builder
-from loaders.context import Range, merge
 from loaders.conversations import (
-    NEW,
     Call,
     Conversation,
-    Item,
     Recorded,
     Response,
     offer_of,
     visible_text,
 )
-from loaders.dialects.wire import Part, Reply, Turn, Wire, cost_of, squeezed
-from loaders.rows import identity_of, metadata_of, outcome_of
-from loaders.run import Run
+from loaders.dialects.wire import Turn, Wire, squeezed
+from loaders.teller import Teller
 from loaders.values import (
     Object,
     as_json,
     as_object,
     as_text,
-    as_time,
     fingerprint,
     is_array,
     is_object,
@@ -45,25 +37,6 @@ _MARK_CHARS = 80
 _SUMMARY_CHARS = 200
 _SUMMARY_CALLS = 3
 _ERROR_CHARS = 2_000
-_PROVIDERS = {
-    "api.openai.com": "openai",
-    "api.anthropic.com": "anthropic",
-    "api.deepseek.com": "deepseek",
-    "api.mistral.ai": "mistral",
-    "api.cerebras.ai": "cerebras",
-    "api.z.ai": "zai",
-    "api.groq.com": "groq",
-    "api.x.ai": "xai",
-    "api.together.xyz": "together",
-    "api.fireworks.ai": "fireworks",
-    "api.moonshot.ai": "moonshot",
-    "openrouter.ai": "openrouter",
-    "generativelanguage.googleapis.com": "google",
-}
-_CLOUDS = (
-    (re.compile(r"bedrock-runtime(?:-fips)?\..+\.amazonaws\.com(?:\.cn)?"), "bedrock"),
-    (re.compile(r"(?:.+-)?aiplatform\.googleapis\.com"), "google-vertex"),
-)
 
 
 class CallReader:
@@ -86,7 +59,7 @@ class CallReader:
     def tell(self) -> None:
         """Tell the runs, in the order of their first requests."""
         for conversation in sorted(self._grouping.conversations, key=_first_request):
-            _Teller(conversation, self._out).tell()
+            Teller(conversation, self._out).tell()
 
 
 def _first_request(conversation: Conversation) -> int:
@@ -284,142 +257,3 @@ def _chains(keys: list[str], first: str = "") -> list[str]:
     for key in keys:
         chains.append(fingerprint(chains[-1], key))
     return chains
-
-
-# ---------------------------------------------------------------------- tell a run
-
-
-class _Teller:
-    """Tells one conversation as a run: each turn once, each call with what it was shown."""
-
-    def __init__(self, conversation: Conversation, out: Builder) -> None:
-        self._conversation = conversation
-        self._wire = conversation.wire
-        self._out = out
-        self._spans: list[Range] = []
-        self._thinking: dict[int, int] = {}
-
-    def tell(self) -> None:
-        calls = self._conversation.calls
-        run = self._out.trajectory(pos=calls[0].recorded.request_pos, **self._columns())
-        numbers = {item: turn for turn, item in enumerate(self._conversation.turns)}
-        for index, item in enumerate(self._conversation.items):
-            start, before = run.seq, len(run.thinking_seqs)
-            self._tell_item(run, item)
-            self._spans.append((start, run.seq))
-            thoughts = self._conversation.thoughts.get(numbers.get(index, NEW), range(0))
-            self._thinking.update(zip(thoughts, run.thinking_seqs[before:], strict=False))
-        extra = calls[-1].recorded.extra
-        if any(value is not None and value != [] for value in outcome_of(extra).values()):
-            run.outcome(**outcome_of(extra))
-
-    def _columns(self) -> dict[str, Any]:
-        recorded = [call.recorded for call in self._conversation.calls]
-        params = [self._wire.params(one.request) for one in recorded]
-        changed = sorted({key for later in params for key in _changed(params[0], later)})
-        shared = {
-            key: value
-            for key, value in recorded[0].extra.items()
-            if all(one.extra.get(key) == value for one in recorded)
-        }
-        host, place = _address(recorded[0].url)
-        costs = [call.recorded.cost_usd for call in self._conversation.calls]
-        costs = [
-            cost_of(call.response.body) if cost is None else cost
-            for call, cost in zip(self._conversation.calls, costs, strict=True)
-        ]
-        known = [cost for cost in costs if cost is not None]
-        names = identity_of(shared)
-        return {
-            **{key: names[key] for key in ("task_id", "trial", "benchmark") if key in names},
-            "provider": provider_of(host),
-            "cost_usd": sum(known) if known else None,
-            "params": params[0],
-            "metadata": {
-                **metadata_of(shared, ()),
-                **({"params_changed": changed} if changed else {}),
-                **({"url": place} if place else {}),
-            },
-        }
-
-    def _tell_item(self, run: Run, item: Item) -> None:
-        if item.call is not None:
-            self._tell_call(run, item.call)
-        elif item.turn is None:
-            return
-        elif item.is_prefill:
-            text = visible_text(item.turn.message)
-            run.message(text, f"{item.pos}/content", actor="prefill")
-        elif item.turn.is_reply and not item.is_system:
-            run.step(source_pos=item.pos)
-            reply = Reply(item.turn.message, "", [])
-            self._wire.write_reply(run, reply, Part(0, None, {}), item.pos)
-        else:
-            self._wire.write_turn(run, item.turn, item.pos)
-
-    def _tell_call(self, run: Run, call: Call) -> None:
-        recorded, response = call.recorded, call.response
-        if call.tools is not None:
-            run.tools(call.tools)
-        reply = response.replies[call.chosen] if response.replies else None
-        parts = reply.parts if reply else [Part(0, None, {"model": None})]
-        pos = recorded.response_pos + (reply.pointer if reply else "")
-        start = run.seq
-        for part in parts:
-            run.step(
-                source_pos=pos,
-                started_at=recorded.started_at or _created(response.body),
-                ended_at=recorded.ended_at or as_time(response.body.get("completed_at")),
-                error=response.error,
-            )
-            columns = {name: value for name, value in part.columns.items() if value is not None}
-            columns.setdefault("model", as_text(recorded.request.get("model")))
-            run.update_step(**columns)
-            self._tell_context(run, call, part, start)
-            if reply is not None:
-                self._wire.write_reply(run, reply, part, pos)
-                if self._wire.shows_thinking and run.steps[-1]["thinking"] is None:
-                    run.update_step(thinking="absent")
-        if response.error is not None:
-            at = recorded.ended_at
-            run.event("error", response.error, pos, error_type=response.error_type, at=at)
-
-    def _tell_context(self, run: Run, call: Call, part: Part, start: int) -> None:
-        if not call.is_whole:
-            return
-        if part.is_compacted:  # the call before it summed up everything else
-            spans = [self._spans[system] for system in call.systems]
-            run.saw([*spans, (start, run.seq)], set(), "wire", "compacted")
-            return
-        spans = [(self._spans[first][0], self._spans[stop - 1][1]) for first, stop in call.context]
-        sent = {self._thinking[thought] for thought in call.sent if thought in self._thinking}
-        run.saw(merge(spans), sent, "wire", call.edit)
-
-
-def provider_of(host: str | None) -> str | None:
-    """Who serves the models at a host; the host itself where that is not known.
-
-    >>> provider_of("bedrock-runtime.us-east-1.amazonaws.com"), provider_of("llm.example")
-    ('bedrock', 'llm.example')
-    """
-    cloud = next((name for pattern, name in _CLOUDS if pattern.fullmatch(host or "")), None)
-    return cloud or _PROVIDERS.get(host or "", host)
-
-
-def _created(response: Object) -> datetime | None:
-    keys = ("created", "created_at", "createTime", "create_time")
-    return next((time for key in keys if (time := as_time(response.get(key)))), None)
-
-
-def _address(url: str | None) -> tuple[str | None, str | None]:
-    """The host of an address, and the address without what may hold a key."""
-    try:
-        parts = urlsplit(url or "")
-        host = parts.hostname
-    except ValueError:
-        return None, None
-    return host, f"{parts.scheme}://{host}{parts.path}" if host else None
-
-
-def _changed(first: Object, later: Object) -> set[str]:
-    return {key for key in first.keys() | later.keys() if first.get(key) != later.get(key)}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,12 +22,13 @@ from loaders.reading import Group, read_source
 from loaders.redact import redact_object, redact_text
 from loaders.registry import Format
 from loaders.sources import Source
-from loaders.values import is_array, is_object, well_formed
+from loaders.values import as_time, is_array, is_object, well_formed
 
 _SHORTEST_VERBATIM = 8
 """A shorter text stands in the tables by accident too often to count as found."""
 _SHORTEST_PIECE = 16
 _SMALLEST_NUMBER = 10_000
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d.\d\d")
 _LONG = 17
 """Of texts so long some are changed one by one: that one of them is told says little of the others."""
 _TRIED_ONE_BY_ONE = 4
@@ -43,6 +46,7 @@ class Cells:
     def __init__(self, frames: Frames) -> None:
         self.texts: set[str] = set()
         self.numbers: set[float] = set()
+        self.times: set[datetime] = set()
         for name in ("trajectories", "steps", "events", "tools"):
             for column in frames[name].iter_columns():
                 self._take(column)
@@ -53,7 +57,9 @@ class Cells:
     def _take(self, column: pl.Series) -> None:
         if column.dtype == pl.List(pl.String):
             column = column.explode()
-        if column.dtype.is_numeric():
+        if column.dtype == pl.Datetime:
+            self.times.update(column.drop_nulls().to_list())
+        elif column.dtype.is_numeric():
             self.numbers.update(column.drop_nulls().to_list())
         elif isinstance(column.dtype, pl.List) and "raw" in str(column.dtype):
             scores = column.explode().drop_nulls().struct.unnest()
@@ -90,6 +96,8 @@ class Cells:
         """Whether a value is in the tables, and too telling for that to be an accident."""
         if isinstance(value, bool):
             return False
+        if self._have_time(value):
+            return True
         if isinstance(value, int | float):
             return value in self.numbers and (abs(value) >= _SMALLEST_NUMBER or value % 1 != 0)
         text = redact_text(well_formed(value))[0]
@@ -98,6 +106,13 @@ class Cells:
         if text in self.texts or text.strip() in self.texts:
             return True
         return len(text) >= _SHORTEST_PIECE and self._hold_in_a_text(text.strip())
+
+    def _have_time(self, value: Any) -> bool:
+        """Whether a moment is in a column of times: to less than a second, or it is no proof."""
+        if isinstance(value, str) and not _MOMENT.match(value):
+            return False
+        moment = as_time(value)
+        return moment is not None and moment.microsecond != 0 and moment in self.times
 
     def _hold_in_a_text(self, text: str) -> bool:
         if text not in self._searched:

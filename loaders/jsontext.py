@@ -23,6 +23,8 @@ _BLANK = re.compile(r"\s*+")
 _CLOSER = {b"{": b"}", b"[": b"]"}
 _REPEATED = "keys that repeat in one object; the last one counts"
 BOM = b"\xef\xbb\xbf"
+CUT_SHORT = "JSON is cut short"
+"""Why a text is no JSON that is the beginning of one."""
 
 
 class NotJSON(UnreadableRecord):
@@ -110,7 +112,7 @@ def _decode_leniently(data: bytes, is_cut: bool) -> tuple[Any, str | None]:
     except json.JSONDecodeError as error:
         byte = len(text[: error.pos].encode("utf-8", "surrogateescape"))
         if is_cut or byte == len(data) or error.msg.startswith("Unterminated"):
-            raise NotJSON("JSON is cut short", byte) from None
+            raise NotJSON(CUT_SHORT, byte) from None
         if error.msg == "Extra data":
             raise NotJSON(f"more follows the first JSON value, from byte {byte}", byte) from None
         raise NotJSON(f"no JSON from byte {byte}: {error.msg}", byte) from None
@@ -138,7 +140,7 @@ def decode_glued(data: bytes) -> tuple[list[Any], str | None]:
             value, stop = decoder.raw_decode(text, end)
         except json.JSONDecodeError as error:
             is_cut = error.pos >= len(text) or error.msg.startswith("Unterminated")
-            return values, "JSON is cut short" if is_cut else f"no JSON: {error.msg}"
+            return values, CUT_SHORT if is_cut else f"no JSON: {error.msg}"
         except (ValueError, RecursionError):
             return values, "not JSON"
         values.append(well_formed(value))

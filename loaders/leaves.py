@@ -17,10 +17,13 @@ from loaders.sources import Source
 from loaders.values import is_array, is_object
 from loaders.yamltext import decode_yaml_cut, is_yaml_name
 
-DISCRIMINATORS = ("type", "kind", "role", "action", "observation", "event", "subtype", "status")
+DISCRIMINATORS = (
+    *("type", "kind", "role", "action", "observation", "event", "subtype", "status", "run_type"),
+)
 """Keys by whose values a log tells apart what else stands in an object."""
-_LONGEST_DISCRIMINATOR = 40
+_DISCRIMINATOR = re.compile(r"\S{1,40}")
 _KEY_OF_DATA = re.compile(r"\d|[^\w.:$@-]|.{41}", re.DOTALL)
+_NOT_IN_YAML = re.compile("[\x7f-\x9f\ud800-\udfff\ufeff\ufffe\uffff]")
 _MANY_KEYS = 60
 _SHORTEST_BODY = 40
 
@@ -70,7 +73,7 @@ class Tree:
         self.prefix = prefix
         self.members: dict[str, Tree | bytes] = {}
         self.root: list[Any] = []
-        self.is_text = self.is_lines = False
+        self.is_text = self.is_lines = self.is_yaml = False
         if source.head.is_zip:
             for name in source.archive.names:
                 self.members[name] = self._member(source.inside(name), name)
@@ -88,7 +91,8 @@ class Tree:
             self.root = [_decoded(line) for line in data.split(b"\n") if line.strip()]
             return
         try:
-            value = decode_yaml_cut(data)[0] if is_yaml_name(source.name) else decode(data)
+            self.is_yaml = is_yaml_name(source.name)
+            value = decode_yaml_cut(data)[0] if self.is_yaml else decode(data)
             if not (is_object(value) or is_array(value)):
                 raise UnreadableRecord("one single value")
             self.root = [value]
@@ -106,7 +110,8 @@ class Tree:
             return packed.getvalue()
         if self.is_text:
             return "\n".join(str(line) for line in self.root).encode("utf-8", "replace")
-        return b"\n".join(v if isinstance(v, bytes) else _encoded(v) for v in self.root)
+        encoded = _encoded_for_yaml if self.is_yaml else _encoded
+        return b"\n".join(v if isinstance(v, bytes) else encoded(v) for v in self.root)
 
     def walk(self, is_known: Any) -> Iterator[Leaf | Node]:
         """All leaves. A node that ``is_known`` is given itself, and nothing below it."""
@@ -128,6 +133,12 @@ def _decoded(line: bytes) -> Any:
 
 def _encoded(value: Any) -> bytes:
     return json.dumps(value, default=_packed).encode()
+
+
+def _encoded_for_yaml(value: Any) -> bytes:
+    """JSON that YAML reads alike: it knows no pairs of escapes, and few control characters."""
+    text = json.dumps(value, default=_packed, ensure_ascii=False)
+    return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
 
 def _packed(value: Any) -> str:
@@ -166,9 +177,16 @@ def _walk(  # noqa: PLR0917 - where, and what
             yield Node(path, within, value)
             return
         for index, item in enumerate(value):
-            yield from _walk(f"{path}/*", within, value, index, item, is_known)
+            yield from _walk(f"{path}/{_named(item)}", within, value, index, item, is_known)
     else:
         yield Leaf(path, within, holder, key, value)
+
+
+def _named(item: Any) -> str:
+    """An item of an array; OpenTelemetry's attributes come as such, each with its key."""
+    if is_object(item) and item.keys() == {"key", "value"} and is_object(item["value"]):
+        return as_pattern(item["key"]) if isinstance(item["key"], str) else "*"
+    return "*"
 
 
 def _opened(body: str | bytes, holder: Any, key: Any) -> Any:
@@ -202,18 +220,22 @@ def _within(outer: str, value: dict[str, Any]) -> str:
     said = [
         f"{key}={word}"
         for key in DISCRIMINATORS
-        if isinstance(word := value.get(key), str) and 0 < len(word) <= _LONGEST_DISCRIMINATOR
+        if isinstance(word := value.get(key), str) and _DISCRIMINATOR.fullmatch(word)
     ]
     return " ".join([outer, *said] if outer else said)
 
 
 def as_pattern(key: str) -> str:
-    """Keys that are data (ids, paths, numbers) stand for each other.
+    """Keys that are data (ids, paths, numbers) stand for each other, as do numbers within dotted ones.
 
-    >>> as_pattern("content"), as_pattern("0197-ab"), as_pattern("src/a.py")
-    ('content', '*', '*')
+    >>> as_pattern("content"), as_pattern("0197-ab"), as_pattern("src/a.py"), as_pattern("a.0.b")
+    ('content', '*', '*', 'a.*.b')
     """
-    return "*" if _KEY_OF_DATA.search(key) else key.replace("~", "~0")
+    first, *more = key.split(".")
+    pieces = [first, *("*" if piece.isdecimal() else piece for piece in more)]
+    if any(_KEY_OF_DATA.search(piece) for piece in pieces if piece != "*"):
+        return "*"
+    return ".".join(pieces).replace("~", "~0")
 
 
 def matcher(pattern: str) -> Any:

@@ -11,33 +11,28 @@ import base64
 import binascii
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 from loaders.apis import (
     api_of_call,
     api_of_text,
-    is_bedrock_response,
-    is_gemini_request,
-    is_gemini_response,
     model_of_url,
     named_model,
 )
-from loaders.bodies import body_value
 from loaders.builder import Builder
 from loaders.conversations import Recorded
-from loaders.dialects import bedrock, gemini_wire, responses_wire
 from loaders.dialects.bedrock import BedrockConverse
 from loaders.dialects.gemini_wire import GeminiAPI
-from loaders.dialects.responses import is_item, is_response
 from loaders.dialects.responses_wire import OpenAIResponses, echoed_request
 from loaders.dialects.wire import WIRES, Wire
 from loaders.exchanges import CallReader
+from loaders.proxies import body_of, half_call, told_headers, whole_call
+from loaders.recordings_ignored import IGNORED
 from loaders.sources import Head, Source
 from loaders.values import (
     Object,
     as_array,
-    as_float,
     as_int,
     as_name,
     as_object,
@@ -47,6 +42,16 @@ from loaders.values import (
     is_object,
 )
 
+__all__ = [
+    "IGNORED",
+    "CallLog",
+    "Recording",
+    "api_in",
+    "calls_of_cassette",
+    "is_cassette",
+    "read_calls",
+]
+
 _WIRES: Final[dict[str, Wire]] = {
     **WIRES,
     **{wire.name: wire for wire in (OpenAIResponses(), GeminiAPI(), BedrockConverse())},
@@ -54,41 +59,11 @@ _WIRES: Final[dict[str, Wire]] = {
 _CASSETTE = re.compile(
     rb"\s*(?:---\s*\n)?(?:version: \d+\s*\n)?(?:(?:http_)?interactions:\s*\n|requests:\s*\n- )"
 )
-IGNORED: Final = {
-    "/version": "the version of the recorder's layout",
-    "/recorded_with": "the recorder's name and version",
-    "/*/*/request/method": "calls of a model are all of one method",
-    "/*/*/request/headers/**": "headers of HTTP: kinds and lengths of bodies, names for support",
-    "/*/*/response/headers/**": "headers of HTTP: kinds and lengths of bodies, names for support",
-    "/*/*/response/status/**": "a call that failed tells its error; the others are all alike",
-    **bedrock.IGNORED,
-    **gemini_wire.IGNORED,
-    **responses_wire.IGNORED,
-}
-"""What of a cassette the tables leave out, and why; it may hold calls of several APIs."""
-
 _JSON_CASSETTE = re.compile(
-    rb'\s*\{\s*(?:"version"\s*:\s*\d+\s*,\s*)?"(?:http_)?interactions"\s*:\s*\[\s*\{\s*"request"\s*:'
+    rb'\s*\{\s*(?:"version"\s*:\s*\d+\s*,\s*)?(?:"(?:http_)?interactions"\s*:\s*\[\s*\{\s*"request"|'
+    rb'"requests"\s*:\s*\[\s*\{\s*"(?:body|method|uri)")\s*:'
 )
 _BINARY = re.compile(r"body: !!binary \|\n((?:\s+[A-Za-z0-9+/=]+\n)+)")
-_REQUEST_IN = ("request", "request_params", "request_body", "kwargs")
-_PARAMS_IN = ("model_parameters", "optional_params", "kwargs")
-_TIMES = ("timestamp", "time", "created_at", "startTime", "start_time")
-# fmt: off
-_REQUEST_KEYS = frozenset((
-    "messages", "model", "tools", "functions", "system", "temperature", "top_p", "max_tokens",
-    "max_completion_tokens", "thinking", "reasoning", "reasoning_effort", "tool_choice", "n",
-    "stop", "seed", "response_format", "context_management", "anthropic_version",
-))
-_RESPONSES_KEYS = frozenset((
-    "input", "instructions", "model", "tools", "previous_response_id", "temperature", "top_p",
-    "reasoning", "text", "tool_choice", "max_output_tokens", "store", "include", "truncation",
-))
-_RESPONSE_KEYS = frozenset((
-    "choices", "usage", "content", "stop_reason", "stop_sequence", "role", "object", "created",
-    "system_fingerprint", "service_tier",
-))
-# fmt: on
 
 
 def api_of(call: Recorded) -> str | None:
@@ -194,9 +169,9 @@ def _interaction(
     request, response = as_object(request), as_object(response)
     body, answer, at_body, at_answer = None, None, "", ""
     with out.record(request_pos):
-        body, at_body = _body(request)
+        body, at_body = body_of(request)
     with out.record(response_pos):
-        answer, at_answer = _body(response)
+        answer, at_answer = body_of(response)
     status = response.get("status")
     return Recorded(
         as_object(body),
@@ -205,20 +180,8 @@ def _interaction(
         response_pos + at_answer,
         as_int(as_object(status).get("code") if is_object(status) else status),
         url=as_text(request.get("uri")) or as_text(request.get("url")),
+        extra=told_headers(request.get("headers")),
     )
-
-
-def _body(message: Object) -> tuple[Any, str]:
-    """The decoded body of a recorded request or response, and where in it the body stands."""
-    if message.get("parsed_body") is not None:
-        return message["parsed_body"], "/parsed_body"
-    body = message.get("body")
-    for key in ("string", "base64_string"):
-        if is_object(body) and key in body:
-            return body_value(body[key]), f"/body/{key}"
-    if body is None and message.get("body_raw") is not None:
-        return body_value(message["body_raw"]), "/body_raw"
-    return body_value(body), "/body"
 
 
 def read_calls(source: Source, out: Builder) -> None:
@@ -285,118 +248,3 @@ def _joined(asked: Recorded, answered: Recorded) -> Recorded:
         extra={**asked.extra, **answered.extra},
         order=asked.order,
     )
-
-
-def whole_call(record: Object, pos: str) -> Recorded | None:
-    """A record that holds a whole call: its request, or the request's keys, and its response."""
-    response = record.get("response")
-    is_answered = is_object(response) or is_array(response) or isinstance(response, str)
-    for key in _REQUEST_IN:
-        if is_object(record.get(key)) and is_answered:
-            if "messages" in record and key == "kwargs":
-                continue
-            return _call(record, record[key], f"{pos}/{key}", response, f"{pos}/response", (key,))
-    if (call := _call_of_a_cloud(record, pos)) is not None:
-        return call
-    output = as_array(record.get("output"))
-    if "input" in record and any(map(is_item, output)):
-        request = {key: value for key, value in record.items() if key in _RESPONSES_KEYS}
-        taken = {*_RESPONSES_KEYS, *_RESPONSE_KEYS, "output", "status"}
-        return _call(record, request, pos, record, pos, taken)
-    if not is_array(record.get("messages")):
-        return None
-    request = {key: value for key, value in record.items() if key in _REQUEST_KEYS}
-    for key in _PARAMS_IN:
-        request.update(as_object(record.get(key)))
-    taken = {*_REQUEST_KEYS, *_PARAMS_IN}
-    if is_object(response) and _is_response(response):
-        return _call(record, request, pos, response, f"{pos}/response", taken)
-    if _is_response(record):
-        return _call(record, request, pos, record, pos, taken | _RESPONSE_KEYS)
-    return None
-
-
-def _call_of_a_cloud(record: Object, pos: str) -> Recorded | None:
-    """A call as Bedrock logs invocations or batches, or a request that has its response inside."""
-    response = record.get("response")
-    if is_object(record.get("modelInput")):
-        sent, given = record["modelInput"], record.get("modelOutput")
-        keys = ("modelInput", "modelOutput")
-        return _call(record, sent, f"{pos}/modelInput", given, f"{pos}/modelOutput", keys)
-    asked, answered = as_object(record.get("input")), as_object(record.get("output"))
-    if is_object(asked.get("inputBodyJson")):
-        sent = {"modelId": record.get("modelId"), **asked["inputBodyJson"]}
-        given = answered.get("outputBodyJson")
-        at_sent, at_given = f"{pos}/input/inputBodyJson", f"{pos}/output/outputBodyJson"
-        return _call(record, sent, at_sent, given, at_given, ("input", "output", "modelId"))
-    is_bedrock = is_bedrock_response(response) and is_array(record.get("messages"))
-    if is_bedrock or (is_gemini_response(response) and is_gemini_request(record)):
-        request = {key: value for key, value in record.items() if key != "response"}
-        return _call(record, request, pos, response, f"{pos}/response", record.keys())
-    return None
-
-
-def half_call(record: Object, pos: str) -> Recorded | None:
-    """A record that holds a request or a response alone."""
-    for key in _REQUEST_IN:
-        if is_object(record.get(key)) and record.get("type") in (None, "request"):
-            call = _call(record, record[key], f"{pos}/{key}", None, "", (key,))
-            return call if _is_request(call.request) else None
-    response = record.get("response")
-    if is_object(response) and (record.get("type") == "response" or _is_response(response)):
-        return _call(record, {}, "", response, f"{pos}/response")
-    if _is_response(record) and record.get("role") is None:
-        return _call(record, {}, "", record, pos, _RESPONSE_KEYS)
-    return None
-
-
-def _is_request(request: Object) -> bool:
-    if is_gemini_request(request):
-        return True
-    return is_array(request.get("messages")) or ("input" in request and "model" in request)
-
-
-def _is_response(value: Object) -> bool:
-    if is_response(value) or is_gemini_response(value) or is_bedrock_response(value):
-        return True
-    first = as_object(next(iter(as_array(value.get("choices"))), None))
-    is_message = value.get("type") == "message" and is_array(value.get("content"))
-    return "message" in first or is_message
-
-
-def _call(  # noqa: PLR0917 - the two halves of a call, in order
-    record: Object,
-    request: Any,
-    request_pos: str,
-    response: Any,
-    response_pos: str,
-    taken: Collection[str] = (),
-) -> Recorded:
-    url = as_text(request.get("url")) or as_text(request.get("uri"))
-    status = as_int(as_object(response).get("status_code"))
-    asked, answered = _time_in(request), _time_in(response)
-    logged = _time_in(record)
-    if request.keys() & {"body", "parsed_body"}:
-        request, at = _body(request)
-        request_pos += at
-    if is_object(response) and response.keys() & {"body", "parsed_body", "body_raw"}:
-        response, at = _body(response)
-        response_pos += at
-    taken = {*taken, *_TIMES, "type", "response", "cost", "response_cost"}
-    return Recorded(
-        as_object(request),
-        body_value(response),
-        request_pos,
-        response_pos,
-        status,
-        asked or (logged if request else None),
-        answered or (logged if response is not None else None),
-        as_float(record.get("cost", record.get("response_cost"))),
-        url,
-        {key: value for key, value in record.items() if key not in taken},
-    )
-
-
-def _time_in(record: Any) -> Any:
-    record = as_object(record)
-    return next((time for key in _TIMES if (time := as_time(record.get(key)))), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from loaders.values import (
     as_int,
     as_json,
     as_name,
+    as_object,
     as_text,
     is_array,
     is_object,
@@ -22,6 +24,7 @@ from loaders.values import (
 MAX_KEPT: Final = 32 << 10
 """Longest JSON text of one value that goes into metadata; longer ones are named there instead."""
 
+_DEPTH = 4
 _VERDICTS = ("resolved", "is_resolved", "success", "passed", "correct")
 _SCORES = ("reward", "score")
 _IDENTITY = {
@@ -102,3 +105,50 @@ def unfolded(value: Any) -> Any:
             return value
         return inner if is_array(inner) or is_object(inner) else value
     return value
+
+
+class Gathered:
+    """What the records of a run say again and again and no column holds: each fact once, counts added.
+
+    >>> seen = Gathered()
+    >>> for _ in range(2):
+    ...     seen.note("tier", "default")
+    ...     seen.count({"cache_write": 3, "input": 9}, told=("input",))
+    >>> seen.metadata()
+    {'tier': 'default', 'usage': {'cache_write': 6}}
+    """
+
+    def __init__(self) -> None:
+        self._values: dict[str, dict[str | None, Any]] = defaultdict(dict)
+        self._counts: dict[str, int | float] = defaultdict(int)
+
+    def note(self, name: str, value: Any) -> None:
+        """A value of that name; what is empty says nothing."""
+        if value is not None and value not in ("", [], {}):
+            self._values[name].setdefault(as_json([value]), value)
+
+    def note_all(self, values: Object, told: Collection[str] = ()) -> None:
+        """All values of an object but those that are told elsewhere."""
+        for name, value in values.items():
+            if name not in told:
+                self.note(name, value)
+
+    def count(self, usage: Any, told: Collection[str] = (), prefix: str = "") -> None:
+        """Add up the numbers of a usage that have no column; zeros say nothing."""
+        for name, value in as_object(usage).items():
+            if f"{prefix}{name}" in told:
+                continue
+            if is_object(value) and prefix.count(".") < _DEPTH:
+                self.count(value, told, f"{prefix}{name}.")
+            number = as_float(value)
+            if number:
+                whole = as_int(value)
+                self._counts[f"{prefix}{name}"] += number if whole is None else whole
+
+    def metadata(self) -> Object:
+        """The facts for a run's metadata: one value as it is, several as a list."""
+        kept = {
+            name: next(iter(values.values())) if len(values) == 1 else [*values.values()]
+            for name, values in self._values.items()
+        }
+        return metadata_of({**kept, **({"usage": dict(self._counts)} if self._counts else {})}, ())

@@ -350,6 +350,7 @@ class Run:
             raise RuntimeError("this run is closed: another one began, and runs do not interleave")
 
     def _derive_columns(self) -> None:
+        self._drop_negative_counts()
         self._finish_steps()
         columns = self.columns
         columns["outcome"] = columns["outcome"] or "unknown"
@@ -374,6 +375,13 @@ class Run:
         times += [t for t in (self._first_at, self._last_at) if t]
         columns["started_at"] = columns["started_at"] or min(times, default=None)
         columns["ended_at"] = columns["ended_at"] or max(times, default=None)
+
+    def _drop_negative_counts(self) -> None:
+        for row in (self.columns, *self.steps):
+            for name in _TOKENS:
+                if (row[name] or 0) < 0:
+                    self.problem(row["source_pos"], f"{name}: {row[name]} is no count")
+                    row[name] = None
 
     def _finish_steps(self) -> None:
         logs_thinking = self._builder.logs_thinking

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple, cast
 
 from loaders.archives import Damaged, ZipArchive, open_unpacked, read_up_to, unpacked
 from loaders.errors import UnreadableRecord
-from loaders.jsontext import BOM, NotJSON, decode, decode_cut, decode_with_doubt
+from loaders.jsontext import BOM, CUT_SHORT, NotJSON, decode, decode_cut, decode_with_doubt
 from loaders.values import is_array, is_object
 from loaders.yamltext import decode_yaml_cut, is_yaml_name
 
@@ -442,9 +442,24 @@ class Head:
         if is_object(value) or is_array(value):
             return more
         if value is None and self._text[:1] == b"{":
-            second = self._text.partition(b"\n")[2].lstrip()[:2]
-            return second == b'{"'  # the first line is broken, the second begins a record
+            second = self._text.partition(b"\n")[2].lstrip()
+            return second[:2] == b'{"' and not self._goes_on_into(second)
         return False
+
+    def _goes_on_into(self, second: bytes) -> bool:
+        """Whether the first line is the beginning of a value that the second line goes on with.
+
+        Else the first line is a broken record: then there is no JSON where the second line begins,
+        or, if the break looks like an open bracket, where the third does.
+        """
+        third = second.partition(b"\n")[2].lstrip()
+        try:
+            decode(self._text)
+        except NotJSON as error:
+            return error.reason == CUT_SHORT or error.byte > len(self._text) - len(third)
+        except UnreadableRecord:
+            return False
+        return True
 
     @cached_property
     def records(self) -> list[Any]:

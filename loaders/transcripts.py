@@ -8,7 +8,7 @@ response, and halves of recorded calls, are put together as recorded calls are.
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from loaders.builder import Builder
 from loaders.dialects import anthropic, openai_chat
@@ -28,6 +28,11 @@ from loaders.rows import identity_of, metadata_of, outcome_of, unfolded
 from loaders.run import Run
 from loaders.sources import Head, Source
 from loaders.values import Object, as_array, as_object, as_time, is_array, is_object
+
+IGNORED: Final = {
+    "/**/available_tools/*/type": "every tool is a function, or names itself otherwise",
+}
+"""What of a transcript the tables leave out, beside what they leave out of recorded calls."""
 
 _LOOKED_AT = 20
 _MESSAGES_IN = ("messages", "trajectory", "prompt")

@@ -35,6 +35,15 @@ def as_array(value: object) -> list[Any]:
     return value if is_array(value) else []
 
 
+def place_of(owner: Object, key: str, pos: str) -> str:
+    """Where the value of a key stands; where there is none, the place of what should hold it.
+
+    >>> place_of({"content": "hi"}, "content", "/0"), place_of({"content": None}, "content", "/0")
+    ('/0/content', '/0')
+    """
+    return pos if owner.get(key) is None else f"{pos}/{key}"
+
+
 def as_text(value: object) -> str | None:
     """The value if it is text, else None."""
     return value if isinstance(value, str) else None

@@ -131,6 +131,15 @@ def test_json_inside_a_text_is_looked_into_and_written_back(tmp_path: Path) -> N
     assert json.loads(json.loads(tree.content())["body"]) == {"a": [1, {"b": "y"}]}
 
 
+def test_a_copy_of_yaml_is_read_like_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    value = {"text": "a smile \U0001f600, a bell \x7f and a backslash \\ud83d", "n": [1, None]}
+    path.write_text(json.dumps(value).replace("\\ud83d\\ude00", "\\U0001f600"), encoding="utf-8")
+    assert Source(path).json() == value
+    path.write_bytes(Tree(Source(path)).content())
+    assert Source(path).json() == value
+
+
 def test_credentials_that_are_redacted_are_not_lost(tmp_path: Path) -> None:
     lines = json.loads(json.dumps(LINES))
     lines[3]["says"] = f"key AKIA{'A' * 16} refused"
@@ -146,6 +155,25 @@ def test_patterns_of_ignored_paths() -> None:
     assert not matcher("type=x")("/any/thing", "type=xy")
     assert matcher("/a")("member.json#/a", "")
     assert not matcher("other.json#/a")("member.json#/a", "")
+
+
+def test_a_time_that_stands_in_the_tables_is_kept_wherever_the_log_repeats_it(
+    tmp_path: Path,
+) -> None:
+    lines = json.loads(json.dumps(LINES))
+    lines[2] |= {
+        "at": "2026-01-31T10:00:00.123Z",
+        "again": "2026-01-31T11:00:00.123+01:00",
+        "epoch": 1769853600123,
+        "other": "2026-01-31T10:00:00.124Z",
+    }
+    assert lost(written(tmp_path / "a.jsonl", lines)) == {"/other": 1}
+
+
+def test_a_time_of_a_whole_second_may_stand_there_by_accident(tmp_path: Path) -> None:
+    lines = json.loads(json.dumps(LINES))
+    lines[2]["again"] = "2026-01-31T10:00:00.000Z"
+    assert lost(written(tmp_path / "a.jsonl", lines)) == {"/again": 1}
 
 
 def test_where_no_log_is_the_error_says_so(tmp_path: Path) -> None:

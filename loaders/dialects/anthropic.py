@@ -88,6 +88,9 @@ def write_block(run: Run, block: Any, pos: str, *, role: str, **more: Any) -> No
         run.thinking(None, pos, state="redacted", signature=data, **more)
     elif kind in CALLS:
         call_id = as_text(block.get("id"))
+        caller = as_text(as_object(block.get("caller")).get("type"))
+        if caller and caller != "direct":  # code that the model wrote, and not the model itself
+            more.setdefault("actor", caller)
         run.call(as_text(block.get("name")), block.get("input"), pos, call_id=call_id, **more)
     elif kind.endswith("tool_result"):
         text, media = result_text(block.get("content"))
@@ -152,10 +155,10 @@ def result_text(content: Any) -> tuple[str | None, list[str] | None]:
 
 
 def _part_text(part: Object) -> str | None:
-    """The text of one part; of a search hit its title and address, of a program its output."""
+    """The text of one part; of a search hit its title, address and age, of a program its output."""
     text = as_text(part.get("text"))
     if text is None and (as_text(part.get("type")) or "").endswith("_result"):
-        shown = [as_text(part.get(key)) for key in ("title", "url", "stdout", "stderr")]
+        shown = [as_text(part.get(key)) for key in ("title", "url", "page_age", "stdout", "stderr")]
         fetched = as_object(as_object(part.get("content")).get("source"))
         if fetched.get("type") == "text":
             shown.append(as_text(fetched.get("data")))

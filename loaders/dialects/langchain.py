@@ -167,7 +167,8 @@ def write_message(run: Run, message: Object, pos: str, **result: Any) -> None:
     """Tell a message that is no model's; ``result`` what is known of a tool's beside it."""
     role, content = message.get("role"), message.get("content")
     text, media = text_and_media(content)
-    name, at = as_text(message.get("name")), f"{pos}/content"
+    name = as_text(message.get("name"))
+    at = pos if content is None else f"{pos}/content"
     if role == "system":
         run.system(text, at, actor=name, media=media)
     elif role == "user":

@@ -23,6 +23,7 @@ from loaders.values import (
     as_text,
     is_array,
     is_object,
+    place_of,
 )
 
 _TAG = re.compile(r"<(/?)(think|thinking|reasoning)>")
@@ -51,16 +52,16 @@ def write_message(
         write_reply(run, message, pos, at=at)
     elif role in ("system", "developer"):
         text, media = text_and_media(message.get("content"))
-        run.system(text, f"{pos}/content", actor=name, media=media, at=at)
+        run.system(text, place_of(message, "content", pos), actor=name, media=media, at=at)
     elif role in ("user", "human"):
         text, media = text_and_media(message.get("content"))
-        run.user(text, f"{pos}/content", actor=name, media=media, at=at)
+        run.user(text, place_of(message, "content", pos), actor=name, media=media, at=at)
     elif role in ("tool", "function"):
         text, media = text_and_media(message.get("content"))
         call_id = as_name(message.get("tool_call_id"))
         run.result(
             text,
-            f"{pos}/content",
+            place_of(message, "content", pos),
             call_id=call_id,
             tool=name,
             by_order=call_id is None,
@@ -121,14 +122,15 @@ def all_thoughts_of(message: Object) -> list[Thought]:
 def write_calls(run: Run, message: Object, pos: str, *, at: datetime | None = None) -> None:
     """Tell a message's tool calls, the deprecated single ``function_call`` included."""
     for index, call in enumerate(as_array(message.get("tool_calls"))):
-        function = as_object(as_object(call).get("function")) or as_object(
-            as_object(call).get("custom")
-        )
+        if not is_object(call):
+            run.problem(f"{pos}/tool_calls/{index}", "no tool call")
+            continue
+        function = as_object(call.get("function")) or as_object(call.get("custom"))
         run.call(
             as_text(function.get("name")),
             function.get("arguments", function.get("input")),
             f"{pos}/tool_calls/{index}",
-            call_id=as_name(as_object(call).get("id")),
+            call_id=as_name(call.get("id")),
             at=at,
         )
     legacy = as_object(message.get("function_call"))

@@ -29,30 +29,6 @@ _ECHOED = (
     "parallel_tool_calls",
 )
 
-IGNORED = {
-    "/**/model": "the response names the exact model that answered",
-    "/**/stream": "a streamed reply is put together again",
-    "/**/tools/*/type": "what has no name of its own is named after it; the others are functions",
-    "/**/tools/*/strict": "how the service checks arguments against the schema, which is kept",
-    "/**/background": "whether the client waits for the reply or asks for it later",
-    "/**/billing/**": "who pays for the call",
-    "/**/id": "ids of items and responses, which are followed where a request names them",
-    "/**/object": "the name of the response's type, always the same",
-    "type=message /**/content/*/type": "text or refusal, which the text's own key says as well",
-    "status=completed /**/*_p": "a setting that the service fills in where the request has none",
-    "status=completed /**/parallel_tool_calls": "a default that the service fills in",
-    "status=completed /**/reasoning/effort": "a default that the service fills in",
-    "status=completed /**/service_tier": "a default that the service fills in",
-    "status=completed /**/store": "a default that the service fills in",
-    "status=completed /**/temperature": "a default that the service fills in",
-    "status=completed /**/text/**": "a default that the service fills in",
-    "status=completed /**/tool_choice": "a default that the service fills in",
-    "status=completed /**/top_logprobs": "a default that the service fills in",
-    "status=completed /**/truncation": "a default that the service fills in",
-    "/**/usage/total_tokens": "the sum of the tokens of input and output, which are kept",
-}
-"""What of a call the tables leave out, and why."""
-
 
 class OpenAIResponses:
     """The Responses API, its compaction included."""

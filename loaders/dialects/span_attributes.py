@@ -7,7 +7,7 @@ The same facts have several names; the attributes come flat, or nested, or index
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from loaders.dialects.span_messages import Message, Part, as_value, id_of, messages_of, text_of
 from loaders.dialects.spans import Span
@@ -15,6 +15,7 @@ from loaders.values import (
     Object,
     as_array,
     as_int,
+    as_json,
     as_name,
     as_object,
     as_text,
@@ -61,6 +62,69 @@ _USAGE = {
         "llm.token_count.prompt_details.cache_read",
     ),
 }
+_MODELS = (
+    *("gen_ai.response.model", "llm.response.model_name", "llm.model_name"),
+    *("gen_ai.request.model", "llm.request.model_name"),
+)
+_PROVIDERS = ("gen_ai.provider.name", "llm.provider", "gen_ai.system", "llm.system")
+_KIND_IN = (
+    *("openinference.span.kind", "gen_ai.operation.name", "traceloop.span.kind"),
+    *("llm.request.type",),
+)
+_ASIDES = ("RETRIEVER", "RERANKER", "GUARDRAIL", "EMBEDDING", "EVALUATOR")
+_OUTPUTS = (
+    *("gen_ai.tool.call.result", "tool_response", "output.value", "traceloop.entity.output"),
+)
+_INPUTS = (
+    *("gen_ai.tool.call.arguments", "tool_arguments", "input.value", "tool.parameters"),
+    *("traceloop.entity.input",),
+)
+_ONCE = "its part of the conversation is told where it first stands"
+_AROUND = "messages, tools and replies have events of their own; around them they stand once more"
+IGNORED: Final = {
+    "/**/*input.value/**": _AROUND,
+    "/**/*output.value/**": _AROUND,
+    "/**/*put.mime_type/**": "whether an input or an output is JSON, as itself shows",
+    "/**/traceloop.entity.input/**": _AROUND,
+    "/**/traceloop.entity.output/**": _AROUND,
+    "/**/llm.tools*/**": "definitions of tools, which the table of tools holds",
+    "/**/gen_ai.tool.definitions/**": "definitions of tools, which the table of tools holds",
+    "/**/*_request_parameters/**": "tools on offer are kept; the rest are defaults of the framework",
+    "/**/*total_tokens/**": "the sum of counts that have columns of their own",
+    "/**/llm.token_count.total/**": "the sum of counts that have columns of their own",
+    "/**/llm.request.model_name/**": "the model that was asked for; the one that answered is kept",
+    "/**/gen_ai.request.model/**": "the model that was asked for; the one that answered is kept",
+    "/**/llm.system/**": "the family of the provider, which is kept",
+    "/**/gen_ai.operation.name/**": "what kind of span it is, which decides how it is told",
+    "/**/*span.kind/**": "what kind of span it is, which decides how it is told",
+    "/**/llm.request.type/**": "what kind of span it is, which decides how it is told",
+    "/**/exception.stacktrace/**": "where in a program an error was raised; its type and words are kept",
+    "/**/exception.escaped/**": "whether an error left its span, which the span's status tells",
+    "/**/tool.name/**": "the name of a tool, which its call has",
+    "/**/traceloop.entity.name/**": "the name of a tool or an agent, which its calls have",
+}
+"""What of attributes is left out of the tables, and why; for the formats that hold them."""
+
+_TOLD_WHOLE = frozenset(
+    (
+        *(name for names in _USAGE.values() for name in names),
+        *(*_MODELS, *_PROVIDERS, *_KIND_IN, *_REQUESTS, *_REPLIES, *_INPUTS, *_OUTPUTS),
+        *("gen_ai.response.finish_reasons", "llm.finish_reason", "gen_ai.tool.definitions"),
+        *("gen_ai.system_instructions", "llm.token_count.total", "gen_ai.usage.total_tokens"),
+        *("llm.usage.total_tokens", "input.mime_type", "output.mime_type", "tool.name"),
+        *("gen_ai.tool.name", "gen_ai.tool.call.id", "tool_call.id", "tool.id", "error.type"),
+        *("gen_ai.agent.name", "agent.name", "agent_name", "traceloop.entity.name", "events"),
+        *("model_request_parameters", "all_messages_events", "llm.invocation_parameters"),
+    )
+)
+_TOLD_BELOW = (
+    *(f"{name}." for name in (*_REQUESTS, *_REPLIES, *_INPUTS, *_OUTPUTS)),
+    *("llm.tools", "llm.request.functions", "llm.invocation_parameters.", "gen_ai.request."),
+    *("gen_ai.tool.definitions.", "gen_ai.system_instructions.", "pydantic_ai.all_messages"),
+    *("model_request_parameters.", "logfire.json_schema", "gcp.vertex.agent.llm_re", "events."),
+    "gcp.vertex.agent.tool_",
+)
+_DEEPEST = 12
 _MANY_REPLIES = 4
 _SESSION = ("gen_ai.conversation.id", "session.id", "service.name")
 
@@ -76,6 +140,10 @@ def flat(attributes: Any, pos: str, prefix: str = "", depth: int = 0) -> Iterato
 
 def indexed(attributes: Attributes, prefix: str) -> list[tuple[Any, str]]:
     """Values under ``prefix.0``, ``prefix.1``, ... put together, each with a place of its own."""
+    return [(value, place) for _, value, place in _numbered(attributes, prefix)]
+
+
+def _numbered(attributes: Attributes, prefix: str) -> list[tuple[int, Any, str]]:
     start = f"{prefix}."
     found: dict[int, Object] = {}
     places: dict[int, str] = {}
@@ -92,7 +160,7 @@ def indexed(attributes: Attributes, prefix: str) -> list[tuple[Any, str]]:
             inner = holder.setdefault(name, {})
             holder = inner if is_object(inner) else {}
         holder.setdefault(names[-1], value)
-    return [(_with_lists(found[number]), places[number]) for number in sorted(found)]
+    return [(n, _with_lists(found[n]), places[n]) for n in sorted(found)]
 
 
 def _with_lists(value: Any, depth: int = 0) -> Any:
@@ -125,17 +193,32 @@ def fill(span: Span, attributes: Attributes, events: list[tuple[str, Attributes,
         _fill_tool(span, attributes)
     elif span.kind == "model":
         _fill_model(span, attributes, events)
+    elif span.kind == "aside":
+        span.aside = (as_text(_get(attributes, _KIND_IN[0])) or span.aside or "").lower() or None
+        _fill_aside(span, attributes)
+
+
+def note_rest(
+    span: Span, attributes: Attributes, events: list[tuple[str, Attributes, str]]
+) -> None:
+    """Keep what else a span's attributes and events say, for the metadata of its run."""
+    for name, (value, _) in attributes.items():
+        if name not in _TOLD_WHOLE and not name.startswith(_TOLD_BELOW) and not is_object(value):
+            span.rest.append((name, value))
+    for name, of_event, _ in events:
+        facts = {key: value for key, (value, _) in of_event.items() if not is_object(value)}
+        message = facts.get("exception.message")
+        if name == "exception" and message != span.error:
+            span.rest.append(("exception.message", message))
+        elif name != "exception" and not name.startswith("gen_ai."):
+            span.rest.append(("events", {"name": name, **facts}))
 
 
 def kind_of(attributes: Attributes) -> str:
     """What a span is, by the name of its operation or its kind."""
-    keys = (
-        "openinference.span.kind",
-        "gen_ai.operation.name",
-        "traceloop.span.kind",
-        "llm.request.type",
-    )
-    for key in keys:
+    if _get(attributes, _KIND_IN[0]) in _ASIDES:
+        return "aside"
+    for key in _KIND_IN:
         kind = _get(attributes, key)
         for name, kinds in (
             ("agent", _AGENT_KINDS),
@@ -144,7 +227,7 @@ def kind_of(attributes: Attributes) -> str:
         ):
             if kind in kinds:
                 return name
-        if kind is not None and key in keys[:2]:
+        if kind is not None and key in _KIND_IN[:2]:
             return "other"
     if "pydantic_ai.all_messages" in attributes or "all_messages_events" in attributes:
         return "agent"
@@ -163,25 +246,25 @@ def _fill_tool(span: Span, attributes: Attributes) -> None:
     span.name = name or span.name
     call_id = _get(attributes, "gen_ai.tool.call.id", "tool_call.id", "tool.id")
     span.call_id = id_of(call_id) or span.call_id
-    given = (
-        "gen_ai.tool.call.arguments",
-        "tool_arguments",
-        "input.value",
-        "tool.parameters",
-        "traceloop.entity.input",
-    )
-    span.arguments = _get(attributes, *given) if span.arguments is None else span.arguments
-    for key in (
-        "gen_ai.tool.call.result",
-        "tool_response",
-        "output.value",
-        "traceloop.entity.output",
-    ):
+    span.arguments = _get(attributes, *_INPUTS) if span.arguments is None else span.arguments
+    for key in _OUTPUTS:
         if span.output is None and key in attributes:
             value, span.output_pos = attributes[key]
             inner = as_object(as_value(value))
             is_wrapped = {"name", "response"} <= inner.keys()  # Gemini's way
             span.output = text_of(inner["response"] if is_wrapped else value)
+
+
+def _fill_aside(span: Span, attributes: Attributes) -> None:
+    """What was searched or judged and what came of it; documents where they are not the output."""
+    span.arguments = _get(attributes, *_INPUTS) if span.arguments is None else span.arguments
+    if span.output is None and "output.value" in attributes:
+        value, span.output_pos = attributes["output.value"]
+        span.output = text_of(value)
+    elif span.output is None:
+        for key in ("retrieval.documents", "reranker.output_documents"):
+            if found := indexed(attributes, key):
+                span.output = as_json([value for value, _ in found])
 
 
 def _fill_model(
@@ -204,20 +287,20 @@ def _fill_model(
     schemas = (as_value(as_object(tool.get("tool")).get("json_schema")) for tool in in_llm)
     span.tools = span.tools or [*defined, *flat_tools, *schemas, *_of_pydantic_ai(attributes)]
     span.columns = {**usage_of(attributes), **span.columns}
-    model = _get(attributes, "gen_ai.response.model", "llm.model_name", "gen_ai.request.model")
-    span.columns.setdefault("model", as_text(model))
+    span.columns.setdefault("model", as_text(_get(attributes, *_MODELS)))
     finish = as_value(_get(attributes, "gen_ai.response.finish_reasons"))
     if is_array(finish) and finish and isinstance(finish[0], str):
         span.columns.setdefault("stop_reason", finish[0])
-    keys = ("gen_ai.provider.name", "llm.provider", "gen_ai.system", "llm.system")
-    span.provider = span.provider or as_text(_get(attributes, *keys))
+    elif named := as_text(_get(attributes, "llm.finish_reason")):
+        span.columns.setdefault("stop_reason", named)
+    span.provider = span.provider or as_text(_get(attributes, *_PROVIDERS))
     given = as_value(_get(attributes, "llm.invocation_parameters"))
     asked = {
         key.removeprefix("gen_ai.request."): value
         for key, (value, _) in attributes.items()
         if key.startswith("gen_ai.request.") and key != "gen_ai.request.model"
     }
-    span.params = span.params or (given if is_object(given) else None) or asked or None
+    span.params = span.params or {**asked, **as_object(given)} or None
 
 
 def _of_pydantic_ai(attributes: Attributes) -> Iterator[Object]:
@@ -239,10 +322,11 @@ def _messages(attributes: Attributes, keys: tuple[str, ...], role: str) -> list[
         value, place = attributes.get(key, (None, ""))
         found = messages_of(as_value(value), place, role) if value is not None else []
         if not found or not any(message.parts for message in found):
+            places = _places(attributes, key)
             found = [
-                _moved(message, at)
-                for value, at in indexed(attributes, key)
-                for message in messages_of(value, "", role)
+                _moved(message, at, places)
+                for number, value, at in _numbered(attributes, key)
+                for message in messages_of(value, f"/{key}/{number}", role)
             ]
         if found:
             return found
@@ -261,8 +345,30 @@ def _joined(replies: list[Message], attributes: Attributes) -> list[Message]:
     ]
 
 
-def _moved(message: Message, place: str) -> Message:
-    return message._replace(parts=[part._replace(pos=place) for part in message.parts])
+def _moved(message: Message, place: str, places: dict[str, str] | None = None) -> Message:
+    """The message at a place; its parts, where they have places of their own, at those."""
+    parts = [
+        part._replace(pos=(places or {}).get(part.pos[1:].replace("/", "."), place))
+        for part in message.parts
+    ]
+    return message._replace(parts=parts)
+
+
+def _places(attributes: Attributes, prefix: str) -> dict[str, str]:
+    """Where each piece of an indexed value stands: at its text, else at its first attribute."""
+    texts: dict[str, str] = {}
+    others: dict[str, str] = {}
+    for key, (_, place) in attributes.items():
+        if not key.startswith(f"{prefix}."):
+            continue
+        known = texts if key.rpartition(".")[2] in ("content", "text") else others
+        name = key
+        for _ in range(_DEEPEST):
+            known.setdefault(name, place)
+            name = name.rpartition(".")[0]
+            if len(name) <= len(prefix):
+                break
+    return {**others, **texts}
 
 
 def _of_events(events: list[tuple[str, Attributes, str]], *, is_reply: bool) -> list[Message]:

@@ -249,7 +249,9 @@ def _block(block: Any, pos: str, role: str) -> Iterator[Part]:
     if kind in ("reasoning", "thinking", "redacted_thinking") or block.get("thought") is True:
         yield _thinking(block, text, kind, pos)
     elif kind in _CALLS:
-        yield _call(block, pos)
+        call = _call(block, pos)
+        if (call.name, call.call_id, call.value) != (None, None, None):
+            yield call  # else it stands beside the blocks and only its kind stands among them
     elif kind in _RESULTS:
         yield _result(block, pos)
     elif key := next((key for key in _GEMINI_CALLS if is_object(block.get(key))), None):
@@ -273,6 +275,8 @@ def _thinking(block: Object, text: str | None, kind: str, pos: str) -> Part:
     signature = next((found for key in keys if (found := as_text(block.get(key)))), None)
     summary = [as_text(as_object(part).get("text")) for part in as_array(block.get("summary"))]
     own = text or as_text(block.get("thinking")) or as_text(block.get("reasoning"))
+    if is_array(parts := as_value(own)) and all(map(is_object, parts)):
+        own, summary = None, [as_text(part.get("text")) for part in parts]  # a summary as JSON text
     text = own or "\n".join(filter(None, summary)) or None
     is_summary = own is None or block.get("thought") is True
     state = "hidden" if text is None else "summary" if is_summary else "text"

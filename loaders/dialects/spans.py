@@ -25,13 +25,16 @@ from loaders.context import Range
 from loaders.dialects.openai_chat import tool_definitions
 from loaders.dialects.span_messages import Message, Part, as_value
 from loaders.dialects.wire import squeezed
+from loaders.rows import Gathered
 from loaders.run import Run
-from loaders.values import fingerprint, well_formed
+from loaders.values import as_json, fingerprint, well_formed
 
 Scores = Sequence[tuple[str, float | None, str | None]]
 _DEPTH = 200
+_TOLD = ("model", "tool", "aside")
 _PIECE = re.compile(r"\.(?:start|success|finish|error)-\d+$")
 _FIRST = datetime.min.replace(tzinfo=UTC)
+_NOWHERE = -1
 
 
 @dataclass
@@ -41,7 +44,10 @@ class Span:
     ``kind`` is model, tool, agent or other; ``error`` what the span says went wrong, empty where it
     gives no words; ``is_ok`` where it says that nothing did; ``is_piece`` where the beginning and the
     end of a call are spans of their own, as BeeAI writes them; ``omits_nothing`` where ``request`` is
-    word for word what the provider's client was given, so that thinking that it lacks was not sent.
+    word for word what the provider's client was given, so that thinking that it lacks was not sent;
+    ``rest`` what else it says, for the run's metadata; ``dropped`` how many attributes its exporter
+    left out, so that ``request`` may lack messages. Kind ``aside``: a search, a guardrail or the
+    like, told by what it put out.
     """
 
     trace: str
@@ -69,6 +75,9 @@ class Span:
     output: str | None = None
     output_pos: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    rest: list[tuple[str, Any]] = field(default_factory=list[tuple[str, Any]])
+    dropped: int = 0
+    aside: str | None = None
 
 
 def tell_traces(spans: Iterable[Span], out: Builder, scores: Scores = ()) -> list[Run]:
@@ -84,12 +93,24 @@ def tell_traces(spans: Iterable[Span], out: Builder, scores: Scores = ()) -> lis
                 stem = _PIECE.sub("", span.name or "") or None
                 span.is_piece, span.name = stem != (span.name or None), stem
             groups = _groups(_once_per_call(members, out))
+            told = {span.id for group in groups for span in group.spans}
+            around = [span for span in members if span.id not in told]
             for group in groups:
-                if group.spans:
+                if any(span.kind != "aside" for span in group.spans):
                     agent = group.agent.id if group.agent else ""
                     name = trace if len(groups) == 1 else f"{trace}/{agent}"
-                    runs.append(_Teller(out, name, group, members).tell(scores))
+                    rest = _rest([*around, *group.spans])
+                    runs.append(_Teller(out, name, group, members, rest).tell(scores))
     return runs
+
+
+def _rest(spans: list[Span]) -> dict[str, Any]:
+    """What spans say beside what has a place of its own."""
+    seen = Gathered()
+    for span in spans:
+        for name, value in span.rest:
+            seen.note(name, value)
+    return seen.metadata()
 
 
 # ---------------------------------------------------------------------- which spans make a run
@@ -172,10 +193,10 @@ def _groups(spans: list[Span]) -> list[_Group]:
     _join_again(members, agent_of)
     if len(members) <= 1:
         agent = next(iter(agent_of.values()), None)
-        return [_Group(agent, [span for span in spans if span.kind in ("model", "tool")])]
+        return [_Group(agent, [span for span in spans if span.kind in _TOLD])]
     home = {span.id: identity for identity, told in members.items() for span in told}
     for span in spans:
-        if span.kind == "tool":
+        if span.kind in ("tool", "aside"):
             ups = [up.id for up in _ancestors(span, by_id)]
             known = (home.get(up, up if up in members else None) for up in ups)
             place = next((name for name in known if name is not None), next(iter(members)))
@@ -239,6 +260,7 @@ class _Teller:
         native_id: str,
         group: _Group,
         trace: list[Span],
+        rest: dict[str, Any],
     ) -> None:
         agent, spans = group
         self._spans = spans
@@ -254,7 +276,12 @@ class _Teller:
             provider=providers.pop() if len(providers) == 1 else None,
             cost_usd=sum(costs) or None,
             params=next((span.params for span in self._calls if span.params), None),
-            metadata={**root.metadata, **(agent.metadata if agent else {}), **spans[0].metadata},
+            metadata={
+                **rest,
+                **root.metadata,
+                **(agent.metadata if agent else {}),
+                **spans[0].metadata,
+            },
         )
         self._shows_thinking = any(
             part.kind == "thinking"
@@ -277,6 +304,8 @@ class _Teller:
         for span in self._spans:
             if span.kind == "model":
                 self._tell_call(span)
+            elif span.kind == "aside":
+                self._tell_aside(span)
             else:
                 self._tell_tool(span)
         for call, span in self._silent_tools.items():
@@ -287,10 +316,20 @@ class _Teller:
         self.run.outcome(outcome, end_reason=reason, scores=scores)
         return self.run
 
+    def _tell_aside(self, span: Span) -> None:
+        """A search, a guardrail or the like: what it put out, or was given."""
+        started, ended = span.started_at, span.ended_at
+        took = (ended - started).total_seconds() if started and ended else None
+        given = (as_json(span.arguments), span.pos)
+        text, pos = given if span.output is None else (span.output, span.output_pos or span.pos)
+        more: dict[str, Any] = {"at": started, "duration_s": took}
+        self.run.event("other", text, pos, actor=span.name, error_type=span.aside, **more)
+
     # ------------------------------------------------------------------ model calls
 
     def _tell_call(self, span: Span) -> None:
-        seen, sent = self._tell_request(span.request or [])
+        request = self._whole_replies(span.request or [])
+        seen, sent = self._tell_request(self._new_in(request) if span.dropped else request)
         if span.tools:
             self.run.tools(tool_definitions(span.tools))
         finishes = [message.finish for message in span.reply if message.finish]
@@ -303,7 +342,7 @@ class _Teller:
             error=span.error,
             **columns,
         )
-        if span.request:
+        if span.request and not span.dropped:
             known = sent if self._shows_thinking or span.omits_nothing else None
             self.run.saw(seen, known, "request")
         for message in span.reply:
@@ -336,6 +375,31 @@ class _Teller:
                 if thought.text in texts or thought.signature in signs:
                     sent.add(seq)
         return seen, sent
+
+    def _whole_replies(self, request: list[Message]) -> list[Message]:
+        """The request with replies put together that it divides into what they say and their calls."""
+        whole: list[Message] = []
+        for message in request:
+            if message.role == "assistant" and whole and whole[-1].role == "assistant":
+                joined = whole[-1]._replace(parts=[*whole[-1].parts, *message.parts])
+                if (
+                    self._find(whole[-1], _NOWHERE) is None
+                    and self._find(joined, _NOWHERE) is not None
+                ):
+                    whole[-1] = joined
+                    continue
+            whole.append(message)
+        return whole
+
+    def _new_in(self, request: list[Message]) -> list[Message]:
+        """What follows the last known reply: in a request with holes, nothing else is new for sure."""
+        known = (
+            index
+            for index in range(len(request) - 1, -1, -1)
+            if request[index].role == "assistant"
+            and self._find(request[index], _NOWHERE) is not None
+        )
+        return request[next(known, _NOWHERE) + 1 :]
 
     def _find(self, message: Message, last: int) -> int | None:
         for key in _keys(message):

@@ -13,6 +13,7 @@ _JOINED = (
     *("content", "reasoning_content", "reasoning", "refusal", "arguments"),
     *("text", "thinking", "summary", "data"),
 )
+_IN_CHOICE = ("index", "delta", "message", "logprobs")
 
 
 class Streamed(NamedTuple):
@@ -91,15 +92,17 @@ class _Choice:
     def __init__(self) -> None:
         self.finish_reason: Any = None
         self._message = _Pieces()
+        self._rest: Object = {}
 
     def add(self, part: Object) -> None:
         self.finish_reason = part.get("finish_reason") or self.finish_reason
         self._message.add(as_object(part.get("delta") or part.get("message")))
+        self._rest.update({k: v for k, v in part.items() if k not in _IN_CHOICE and v is not None})
 
     def whole(self) -> Object:
         message = self._message.whole()
         message.setdefault("role", "assistant")
-        return {"message": message, "finish_reason": self.finish_reason}
+        return {**self._rest, "message": message, "finish_reason": self.finish_reason}
 
 
 class _Pieces:
@@ -195,9 +198,12 @@ class _Block:
     def __init__(self, block: Object) -> None:
         self._block = block
         self._texts: dict[str, list[str]] = {}
+        self._citations = as_array(block.get("citations"))
 
     def add(self, delta: Object) -> None:
         kind = as_text(delta.get("type")) or ""
+        if kind == "citations_delta":
+            self._citations.append(delta.get("citation"))
         field = {"input_json_delta": "partial_json", "compaction_delta": "content"}.get(
             kind, kind.removesuffix("_delta")
         )
@@ -207,6 +213,8 @@ class _Block:
 
     def whole(self) -> Object:
         block = dict(self._block)
+        if self._citations:
+            block["citations"] = self._citations
         for field, pieces in self._texts.items():
             joined = "".join(pieces)
             if field == "partial_json":

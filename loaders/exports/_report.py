@@ -34,7 +34,8 @@ LEFT_OUT: Final = "left out: the format has no field for it"
 
 _ROWS_PER_CHUNK = 50_000
 _SHOWN = 40
-_UNKNOWN = "unknown"
+_SAY_UNKNOWN = ("outcome", "evidence")
+"""Columns whose word for what is not known is ``unknown``; elsewhere a log may have written it."""
 
 
 class Losses:
@@ -73,7 +74,7 @@ class Losses:
         kept: Object = {}
         for name in columns:
             value = row.get(name)
-            if value is None or value == _UNKNOWN:
+            if value is None or (name in _SAY_UNKNOWN and value == "unknown"):
                 continue
             kept[name] = value.isoformat() if isinstance(value, datetime) else value
             self.add(f"{table}.{name}", reason, None if table == "trajectories" else row)

@@ -9,12 +9,16 @@ compactions and other events are the system's.
 Only thinking that the log shows in full is ``reasoning_content``. Summaries, and thinking that is
 hidden or redacted, stand in the step's ``extra.thinking``, a list of all its blocks in order: state,
 signature, and either the text or, for a block of ``reasoning_content``, how many characters it has.
+``extra.messages`` tells the same of several texts, ``extra.order`` in which order the kinds came where
+that is another one. Other keys of ``extra`` are columns of the schema. What is kept in these ways is
+listed as a loss all the same, for other readers of ATIF don't know it; ours reads it back.
 
 A subagent's run is a file of its own. The result that it came from refers to it by id and file name.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,22 +43,23 @@ TITLE = "Harbor ATIF trajectories"
 VERSIONS = ("1.8", "1.7")
 
 _BETWEEN = "\n\n"
-_IN_EXTRA = "no field: kept in extra"
-_IN_METRICS = "no field: kept in extra of the metrics"
+_IN_EXTRA = "no field: kept in extra, from where it is read back"
+_IN_METRICS = "no field: kept in extra of the metrics, from where it is read back"
+_OF_THIS_FILE = "no field: kept in extra"
 _SOURCES = {"user": "user", "system": "system"}
 # fmt: off
 _KEPT_OF_RUN = (
-    "parent_id", "parent_seq", "source", "source_hash", "format", "format_version",
-    "provider", "benchmark", "task_id", "trial", "arm", "started_at", "ended_at", "outcome",
-    "success", "score", "scores", "end_reason",
+    "parent_id", "provider", "benchmark", "task_id", "trial", "arm", "started_at", "ended_at",
+    "outcome", "success", "score", "scores", "end_reason",
 )
+_KEPT_OF_ORIGIN = ("parent_seq", "source", "source_hash", "format", "format_version")
 _KEPT_OF_STEP = (
-    "agent", "ended_at", "stop_reason", "error", "thinking_sent", "evidence", "history_edit",
+    "agent", "started_at", "ended_at", "stop_reason", "error", "thinking_sent", "evidence", "history_edit",
 )
 _KEPT_OF_EVENT = ("actor", "error_type", "exit_code", "truncated", "duration_s", "injected", "media")
 _REASONING = ("reasoning_tokens",)
-_KEPT_OF_CALL = ("started_at", *_KEPT_OF_EVENT)
-_KEPT_OF_RESULT = ("started_at", "is_error", *_KEPT_OF_EVENT)
+_KEPT_OF_RESULT = ("is_error", *_KEPT_OF_EVENT)
+_EMITTED = ("thinking", "message", "tool_call")
 # fmt: on
 
 
@@ -142,19 +147,19 @@ class _Document:
     def _extra_of_run(self) -> Object:
         row = self._run.row
         kept = self._losses.keep("trajectories", row, _KEPT_OF_RUN, _IN_EXTRA)
+        kept |= self._losses.keep("trajectories", row, _KEPT_OF_ORIGIN, _OF_THIS_FILE)
         for name in ("params", "metadata"):
             if row[name] is not None:
                 kept[name] = decoded(row[name])
                 self._losses.add(f"trajectories.{name}", _IN_EXTRA)
-        return kept | kept_labels(self._run, self._losses, _IN_EXTRA)
+        return kept | kept_labels(self._run, self._losses, _OF_THIS_FILE)
 
     # ------------------------------------------------------------------ steps
 
     def _add(self, source: str, row: Object, seqs: list[int], **fields: Any) -> Object:
-        at = row["started_at"]
         step = {
             "step_id": len(self._steps) + 1,
-            "timestamp": None if at is None else at.isoformat(),
+            "timestamp": _iso(row["started_at"]),
             "source": source,
             **fields,
         }
@@ -163,15 +168,22 @@ class _Document:
         return self._steps[-1]
 
     def _add_reply(self, reply: Reply) -> None:
-        thoughts, texts, calls = (reply.of(k) for k in ("thinking", "message", "tool_call"))
+        thoughts, texts, calls = (reply.of(kind) for kind in _EMITTED)
+        timed = self._timed(reply)
+        extra = {
+            **self._thinking(reply, timed),
+            **self._messages(texts, timed),
+            **self._order(reply),
+            **self._extra_of_step(reply.step),
+        }
         step = self._add(
             "agent",
-            self._timed(reply),
-            [event["seq"] for event in (*thoughts, *texts, *calls)],
-            message=self._joined(texts, "message"),
-            reasoning_content=self._reasoning(thoughts) or None,
-            tool_calls=[self._call(call) for call in calls] or None,
-            extra=self._extra_of_reply(reply) or None,
+            timed,
+            [event["seq"] for event in reply.events],
+            message=_joined(texts),
+            reasoning_content=_joined([event for event in thoughts if _is_shown(event)]) or None,
+            tool_calls=[self._call(call, timed) for call in calls] or None,
+            extra=extra or None,
         )
         if reply.step is not None:
             metrics = self._metrics(reply.step)
@@ -186,76 +198,91 @@ class _Document:
             self._tools[call["seq"]] = call["tool"]
 
     def _timed(self, reply: Reply) -> Object:
-        """The first row that has a time: the model call's, or that of an event of it."""
-        rows = [reply.step] if reply.step is not None else []
-        timed = (row for row in (*rows, *reply.events) if row["started_at"] is not None)
-        first = next(timed, {"started_at": None})
-        for event in reply.events:
-            at = event["started_at"]
-            if event["kind"] != "tool_call" and at not in (None, first["started_at"]):
-                self._losses.add("events.started_at", "left out: a step has one time", event)
-        return first
+        """The first row that has a time: that of an event, or the model call's."""
+        rows = [*reply.events, *([] if reply.step is None else [reply.step])]
+        timed = (row for row in rows if row["started_at"] is not None)
+        return next(timed, {"started_at": None})
 
-    def _joined(self, events: list[Object], kind: str) -> str:
-        for event in events:
-            if not event["text"]:
-                self._losses.add(f"{kind} without text", "left out: a step has one text", event)
-        told = [event for event in events if event["text"]]
-        if len(told) > 1:
-            reason = "put together: a step has one text of this kind"
-            self._losses.add(f"{kind} boundaries", reason, told[1], count=len(told) - 1)
-        return _BETWEEN.join(event["text"] for event in told)
-
-    def _reasoning(self, thoughts: list[Object]) -> str:
-        """What the log shows of the thinking itself."""
+    def _thinking(self, reply: Reply, timed: Object) -> Object:
+        """All blocks of thinking, unless there is but one that needs no more than its text."""
+        thoughts = reply.of("thinking")
         for event in thoughts:
             state = event["thinking_state"]
             if state == "tagged_in_text":
-                reason = "told as reasoning_content: its state is kept in extra.thinking"
+                reason = "told as reasoning_content: its state is kept in extra, and read back"
                 self._losses.add(f"thinking {state}", reason, event)
             elif state != "text":
-                self._losses.add(f"thinking {state}", "no field: kept in extra.thinking", event)
-        return self._joined([event for event in thoughts if _is_shown(event)], "thinking")
+                self._losses.add(f"thinking {state}", _IN_EXTRA, event)
+        blocks = [self._thought(event, timed) for event in thoughts]
+        self._note_boundaries([event for event in thoughts if _is_shown(event)], "thinking")
+        if len(blocks) == 1 and thoughts[0]["text"] and blocks[0].keys() == {"state", "chars"}:
+            blocks = [block for block in blocks if block["state"] != "text"]
+        return {"thinking": blocks} if blocks else {}
 
-    def _extra_of_reply(self, reply: Reply) -> Object:
-        extra: Object = {}
-        thoughts = reply.of("thinking")
-        is_plain = len(thoughts) < 2 and all(
-            event["thinking_state"] == "text" and event["signature"] is None for event in thoughts
-        )
-        if not is_plain:
-            extra["thinking"] = [self._block(event) for event in thoughts]
-        if reply.step is not None:
-            extra |= self._losses.keep("steps", reply.step, _KEPT_OF_STEP, _IN_EXTRA)
-            for name in ("context", "thinking_context"):
-                if reply.step[name] is not None:
-                    self._losses.add(f"steps.{name}", LEFT_OUT, reply.step)
-        beside = [
-            {"kind": event["kind"], **kept}
-            for event in reply.events
-            if event["kind"] != "tool_call" and (kept := self._kept(event))
-        ]
-        return {**extra, "events": beside} if beside else extra
-
-    def _block(self, event: Object) -> Object:
-        if event["signature"] is not None:
-            reason = "no field: kept in extra.thinking"
-            self._losses.add("events.signature", reason, event)
+    def _thought(self, event: Object, timed: Object) -> Object:
+        self._losses.keep("events", event, ("signature",), _IN_EXTRA)
         text = event["text"]
         if _is_shown(event):
-            content: Object = {"chars": len(text or "")}
+            content = {"chars": None if text is None else len(text)}
         else:
-            content = {"text": text} if text is not None else {}
-        signed = _known({"signature": event["signature"]})
-        return {"state": event["thinking_state"], **content, **signed}
+            content = {"text": text}
+        known = _known({**content, "signature": event["signature"]})
+        return {"state": event["thinking_state"], **known, **self._kept(event, timed)}
 
-    def _call(self, call: Object) -> Object:
+    def _messages(self, texts: list[Object], timed: Object) -> Object:
+        """Where each text ends, and what is known of it, unless there is but one and nothing is."""
+        blocks = [
+            {**_known({"chars": None if event["text"] is None else len(event["text"])}), **kept}
+            for event in texts
+            for kept in [self._kept(event, timed)]
+        ]
+        self._note_boundaries(texts, "message")
+        is_plain = len(blocks) == 1 and texts[0]["text"] and blocks[0].keys() == {"chars"}
+        return {"messages": blocks} if blocks and not is_plain else {}
+
+    def _note_boundaries(self, events: list[Object], kind: str) -> None:
+        for event in events:
+            if not event["text"]:
+                self._losses.add(f"{kind} without text", _IN_EXTRA, event)
+        told = [event for event in events if event["text"]]
+        if len(told) > 1:
+            reason = "put together: where each ends is kept in extra, and read back"
+            self._losses.add(f"{kind} boundaries", reason, told[1], count=len(told) - 1)
+
+    def _order(self, reply: Reply) -> Object:
+        kinds = [event["kind"] for event in reply.events]
+        if kinds == sorted(kinds, key=_EMITTED.index):
+            return {}
+        reason = "told by kinds: their order is kept in extra, and read back"
+        self._losses.add("order within a reply", reason, reply.events[0])
+        return {"order": kinds}
+
+    def _extra_of_step(self, step: Object | None) -> Object:
+        if step is None:
+            return {}
+        extra = self._losses.keep("steps", step, _KEPT_OF_STEP, _IN_EXTRA)
+        if step["thinking"] in ("absent", "not_logged"):
+            extra["thinking_state"] = step["thinking"]
+            self._losses.add("steps.thinking", _IN_EXTRA, step)
+        for name in ("context", "thinking_context"):
+            if step[name] is not None:
+                self._losses.add(f"steps.{name}", LEFT_OUT, step)
+        return extra
+
+    def _call(self, call: Object, timed: Object) -> Object:
+        given = self._ids.of_call(call)
+        extra = self._kept(call, timed)
+        if call["call_id"] not in (None, given):
+            extra["call_id"] = call["call_id"]
+        arguments = arguments_of(call, self._losses)
+        if decoded(call["arguments"]) != arguments:
+            extra["arguments"] = decoded(call["arguments"])
         return _known(
             {
-                "tool_call_id": self._ids.of_call(call),
+                "tool_call_id": given,
                 "function_name": tool_of(call, self._losses),
-                "arguments": arguments_of(call, self._losses),
-                "extra": self._losses.keep("events", call, _KEPT_OF_CALL, _IN_EXTRA) or None,
+                "arguments": arguments,
+                "extra": extra or None,
             }
         )
 
@@ -270,22 +297,22 @@ class _Document:
         )
 
     def _add_result(self, event: Object) -> None:
-        step = self._step_of_call.get(event["call_seq"])
-        result = {
-            "content": event["text"],
-            "extra": self._losses.keep("events", event, _KEPT_OF_RESULT, _IN_EXTRA) or None,
-        }
-        if step is None:
-            result["extra"] = _known({**(result["extra"] or {}), "call_id": event["call_id"]})
+        call = self._step_of_call.get(event["call_seq"])
+        columns: tuple[str, ...] = _KEPT_OF_RESULT
+        if call is None:
             self._losses.add("tool_result without a call", "told as a step of its own", event)
-            if event["call_id"] is not None:
-                self._losses.add("events.call_id", _IN_EXTRA, event)
             step = self._add("agent", event, [], message="", llm_call_count=0)
+            columns += ("tool", "call_id")
+            given = None
         else:
-            result["source_call_id"] = self._ids.of_result(event)
-            if event["tool"] not in (None, self._tools[event["call_seq"]]):
-                self._losses.add("events.tool", "left out: the call's tool is told", event)
-        result = _known(result)
+            step, given = call, self._ids.of_result(event)
+            if event["tool"] != self._tools[event["call_seq"]]:
+                columns += ("tool",)
+        extra = self._losses.keep("events", event, columns, _IN_EXTRA) | self._time(event, step)
+        if given is not None and event["call_id"] not in (None, given):
+            extra["call_id"] = event["call_id"]
+        content = {"content": event["text"], "extra": extra or None}
+        result = _known({"source_call_id": given, **content})
         observation: dict[str, list[Object]] = step.setdefault("observation", {"results": []})
         observation["results"].append(result)
         self._seqs[int(step["step_id"]) - 1].append(event["seq"])
@@ -294,16 +321,26 @@ class _Document:
             self._results.setdefault(event["call_seq"], result)
 
     def _add_other(self, event: Object) -> None:
-        extra = self._kept(event)
+        extra = self._kept(event, event)
         if event["kind"] not in _SOURCES:
             extra["kind"] = event["kind"]
-            reason = "told as the system's step: its kind is kept in extra"
+            reason = "told as the system's step: its kind is kept in extra, and read back"
             self._losses.add(f"kind {event['kind']}", reason, event)
         source = _SOURCES.get(event["kind"], "system")
         self._add(source, event, [event["seq"]], message=event["text"] or "", extra=extra or None)
 
-    def _kept(self, event: Object) -> Object:
-        return self._losses.keep("events", event, _KEPT_OF_EVENT, _IN_EXTRA)
+    def _kept(self, event: Object, timed: Object) -> Object:
+        """What is known of an event besides its content, its time only where it is not the step's."""
+        kept = self._losses.keep("events", event, _KEPT_OF_EVENT, _IN_EXTRA)
+        return kept | self._time(event, {"timestamp": _iso(timed["started_at"])})
+
+    def _time(self, event: Object, step: Object) -> Object:
+        at = _iso(event["started_at"])
+        if at == step.get("timestamp"):
+            return {}
+        if at is not None:
+            self._losses.add("events.started_at", _IN_EXTRA, event)
+        return {"started_at": at}
 
     # ------------------------------------------------------------------ subagents
 
@@ -322,6 +359,14 @@ class _Document:
 
 def _is_shown(event: Object) -> bool:
     return event["thinking_state"] in ("text", "tagged_in_text")
+
+
+def _joined(events: list[Object]) -> str:
+    return _BETWEEN.join(event["text"] for event in events if event["text"])
+
+
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
 
 
 def _known(fields: Object) -> Object:

@@ -27,10 +27,6 @@ HOOK_FAILURES = frozenset(
 """Attachments that say why something was stopped or went wrong."""
 THINKING_CUTS = frozenset({"thinking_drop", "thinking_stripped"})
 """Attachments that say that earlier thinking was kept from the model."""
-TOLD_ATTACHMENTS = frozenset(
-    {"queued_command", "prompt_snapshot", "environment", *HOOK_FAILURES, *THINKING_CUTS}
-)
-"""Attachments that are more than bookkeeping, also where they put no text before the model."""
 _TOLD_NOTES = frozenset(
     {
         "api_error",
@@ -53,6 +49,7 @@ class Agent:
         self.groups: list[list[Entry]] = []
         self.call_ids: set[str] = set()
         self.not_told: Counter[str] = Counter()
+        self.records: list[Entry] = []
         self.edited_at: list[Entry] = []
         self.note: Object = {}
         self.agent_id: str | None = None
@@ -66,6 +63,8 @@ class Agent:
         self.versions: dict[str | None, None] = {}
         self.modes: dict[str | None, None] = {}
         self.efforts: dict[str | None, None] = {}
+        self.folders: dict[str | None, None] = {}
+        self.branches: dict[str | None, None] = {}
         self._calls: dict[tuple[str, str | None], list[Entry]] = {}
         self._prompted: set[str] = set()
 
@@ -81,10 +80,20 @@ class Agent:
         elif _is_told(entry):
             self.groups.append([entry])
         else:
-            kind = line.subtype or (line.attachment.type if line.attachment else None)
-            self.not_told["/".join(part for part in (line.type or "unknown", kind) if part)] += 1
+            if entry.data is not None and line.type:
+                self.records.append(entry)
+            else:
+                self.leave_out(entry)
+            if line.permission_mode is not None:
+                self.modes[line.permission_mode] = None
             self.title = line.custom_title or line.ai_title or self.title
             self.cost = self.cost if line.total_cost is None else line.total_cost
+
+    def leave_out(self, entry: Entry) -> None:
+        """Count a line that is not told."""
+        line = entry.line
+        kind = line.subtype or (line.attachment.type if line.attachment else None)
+        self.not_told["/".join(part for part in (line.type or "unknown", kind) if part)] += 1
 
     def _add_reply(self, entry: Entry, message: Message) -> None:
         self.call_ids.update(block.id for block in message.blocks if block.id is not None)
@@ -121,6 +130,8 @@ class Agent:
         self.versions[line.version] = None
         self.modes[line.permission_mode] = None
         self.efforts[line.effort] = None
+        self.folders[line.cwd] = None
+        self.branches[line.git_branch] = None
         self.thinking_setting = self.thinking_setting or bytes(line.thinking_metadata)
 
 
@@ -133,7 +144,7 @@ def is_notice(line: Line) -> bool:
 def _is_told(entry: Entry) -> bool:
     line = entry.line
     if line.type == "attachment":
-        return entry.data is not None or bool(line.rendered)
+        return line.attachment is not None
     return line.type == "system" and (line.subtype in _TOLD_NOTES or line.level == "error")
 
 

@@ -34,6 +34,13 @@ _EDITS = {
     "clear_tool_uses": "truncated",
     "compact": "compacted",
 }
+_NOT_KEPT = frozenset(
+    {
+        *("progress", "file-history-snapshot", "last-prompt", "ai-title"),
+        *("permission-mode", "cost-state"),
+    }
+)
+"""Types of lines that repeat what others say, or show how something went on."""
 _NOT_AS_DECLARED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NOT_CONVERTED = (ValueError, OverflowError, RecursionError)
 _Declared = TypeVar("_Declared", bound=Struct)
@@ -105,6 +112,8 @@ class Message(Struct, gc=False):
     content: str | list[Block] | None = None
     stop_reason: str | None = None
     usage: Raw = Raw()
+    stop_details: Raw = Raw()
+    diagnostics: Raw = Raw()
     context_management: _ContextManagement | None = None
 
     @property
@@ -134,7 +143,29 @@ class Outcome(Struct, rename="camel", gc=False):
     was_interrupted: bool | None = None
     truncated: bool | None = None
     persisted_output_path: str | None = None
+    user_modified: bool | None = None
+    background_task_id: str | None = None
+    return_code_interpretation: str | None = None
+    total_tokens: int | None = None
+    total_tool_use_count: int | None = None
+    usage: Raw = Raw()
+    tool_stats: Raw = Raw()
     is_error: bool | None = field(name="is_error", default=None)
+
+    @property
+    def notes(self) -> Object:
+        """What is worth keeping of it that no column holds."""
+        known = {
+            "persistedOutputPath": self.persisted_output_path,
+            "userModified": self.user_modified or None,
+            "backgroundTaskId": self.background_task_id,
+            "returnCodeInterpretation": self.return_code_interpretation,
+            "totalTokens": self.total_tokens,
+            "totalToolUseCount": self.total_tool_use_count,
+            "usage": opened(self.usage),
+            "toolStats": opened(self.tool_stats),
+        }
+        return {name: value for name, value in known.items() if value is not None}
 
     @property
     def seconds(self) -> float | None:
@@ -189,6 +220,7 @@ class Line(Struct, rename="camel", gc=False):
     is_api_error_message: bool | None = None
     is_aborted_mid_stream: bool | None = None
     error: Raw = Raw()
+    error_details: Raw = Raw()
     tool_denial_kind: str | None = None
     origin: _Origin | None = None
     permission_mode: str | None = None
@@ -238,10 +270,17 @@ class Entry(Struct, gc=False):
         return as_object(decode(self.data)) if self.data else {}
 
 
-def entries(source: Source, whole_attachments: frozenset[str]) -> Iterator[Entry]:
+def opened(raw: Raw) -> Any:
+    """The value of a field that was left undecoded; None where there is none."""
+    data = bytes(raw)
+    return decode(data) if data else None
+
+
+def entries(source: Source) -> Iterator[Entry]:
     """Every line of a log; the bytes are kept of what ``Line`` doesn't hold in full.
 
-    That is of system lines, of the attachments named, and of messages with rare blocks.
+    That is of attachments, of messages with rare blocks, and of all lines without a message but
+    those of ``_NOT_KEPT``.
     """
     decode_line = msgspec.json.Decoder(Line).decode
     for number, data in source.lines():
@@ -253,10 +292,8 @@ def entries(source: Source, whole_attachments: frozenset[str]) -> Iterator[Entry
                 continue
         if line.message is not None:
             is_wanted = any(block.type not in PLAIN_BLOCKS for block in line.message.blocks)
-        elif line.attachment is not None:
-            is_wanted = line.attachment.type in whole_attachments
         else:
-            is_wanted = line.type == "system"
+            is_wanted = line.type not in _NOT_KEPT
         yield Entry(number, line, as_time(line.timestamp), data if is_wanted else None)
 
 

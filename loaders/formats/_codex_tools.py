@@ -27,6 +27,11 @@ CALLS = frozenset(
     )
 )
 OUTPUTS = frozenset(("function_call_output", "custom_tool_call_output", "tool_search_output"))
+ENDINGS = frozenset((
+    *("exec_command_end", "patch_apply_end", "mcp_tool_call_end", "web_search_end"),
+    *("CommandExecution", "FileChange", "McpToolCall", "WebSearch"),
+))  # fmt: skip
+"""Events, and items shown by events, that repeat a call and say how it ended."""
 
 _HEADER_LINES = 8
 _EXIT = re.compile(r"(?:Exit code: |Process exited with code )(-?\d{1,9})")

@@ -21,10 +21,12 @@ class Twins:
     def __init__(self) -> None:
         self._heard: defaultdict[str, deque[Heard]] = defaultdict(deque)
         self._said: Counter[str] = Counter()
+        self._known: set[int] = set()
 
     def hear(self, text: str | None, pos: str, at: datetime | None) -> None:
         """An event says this."""
         key = squeezed(text)
+        self._known.add(hash(key))
         if self._said[key]:
             self._said[key] -= 1
         elif text:
@@ -33,10 +35,15 @@ class Twins:
     def say(self, text: str | None) -> None:
         """An item of the history says this, and is told."""
         key = squeezed(text)
+        self._known.add(hash(key))
         if self._heard.get(key):
             self._heard[key].popleft()
         else:
             self._said[key] += 1
+
+    def is_known(self, text: str | None) -> bool:
+        """Whether an item or an event has said this so far."""
+        return hash(squeezed(text)) in self._known
 
     def only_heard(self) -> list[Heard]:
         """What no item says; forgets all. Where the two differ in wording, their numbers agree."""

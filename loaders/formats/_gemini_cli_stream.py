@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from loaders.run import Run
-from loaders.values import Object, as_int, as_object, as_text, as_time
+from loaders.values import Object, as_int, as_json, as_object, as_text, as_time
 
 
 def is_stream_event(record: Any) -> bool:
@@ -53,7 +53,7 @@ class Stream:
         elif kind == "result":
             self._conclude(event, at)
         else:
-            run.event("other", kind, pos, at=at)
+            run.event("other", as_json(event), pos, actor=kind, at=at)
 
     def _say(self, event: Object, pos: str, at: datetime | None) -> None:
         """Pieces of one message are one event; only a piece goes on."""
@@ -93,15 +93,16 @@ class Stream:
     def _conclude(self, event: Object, at: datetime | None) -> None:
         stats, status = as_object(event.get("stats")), as_text(event.get("status"))
         sent, received = as_int(stats.get("input_tokens")), as_int(stats.get("output_tokens"))
+        error = as_object(event.get("error"))
         is_whole = stats.get("total_tokens") == (sent or 0) + (received or 0)
         self.run.set(
             input_tokens=sent,
             output_tokens=received if is_whole else None,  # else without what was thought
             cached_tokens=as_int(stats.get("cached")),
             ended_at=at,
-            metadata={"stats": stats},
+            metadata={"stats": stats, **({"error": error} if error else {})},
         )
-        reason = as_text(as_object(event.get("error")).get("message")) or status
+        reason = as_text(error.get("message")) or status
         self.run.outcome("error" if status == "error" else None, end_reason=reason)
 
     def finish(self) -> None:

@@ -13,11 +13,11 @@ from functools import cached_property
 from typing import Any
 
 from loaders.context import Range, merge
+from loaders.rows import metadata_of
 from loaders.run import Run
 from loaders.values import (
     Object,
     as_array,
-    as_bool,
     as_float,
     as_int,
     as_object,
@@ -30,7 +30,9 @@ _PARAMS = (
     *("reasoning_effort", "reasoning_summary", "enable_encrypted_reasoning"),
     *("extended_thinking_budget", "native_tool_calling", "caching_prompt", "litellm_extra_body"),
 )
-_KEPT = ("stats", "execution_status", "agent_status")
+_TOLD = ("id", "agent", "workspace", "stats", "execution_status", "agent_status")
+_TOLD_OF_AGENT = ("kind", "llm")
+_TOLD_OF_LLM = ("model", "api_key", *_PARAMS)
 _OUTCOMES = {"error": "error", "stuck": "limit"}
 _MOST_RANGES = 100  # a history in more pieces than that is not told
 
@@ -45,7 +47,7 @@ class State:
         """Take a state update from the events."""
         if key == "full_state":
             self.record = {**self.record, **as_object(value)}
-        elif key in _KEPT:
+        elif key is not None:
             self.record = {**self.record, key: value}
 
     def step_columns(self, response: str | None, ended_at: datetime | None) -> dict[str, Any]:
@@ -59,11 +61,10 @@ class State:
             **_tokens(usage),
         }
 
-    def describe(self, run: Run) -> None:
-        """Set what is known of the whole run, its end apart."""
+    def describe(self, run: Run, facts: Object) -> None:
+        """Set what is known of the whole run, its end apart; ``facts`` those from its events."""
         agent = as_object(self.record.get("agent"))
         workspace = as_object(self.record.get("workspace"))
-        policy = as_object(self.record.get("confirmation_policy"))
         llm, metrics = as_object(agent.get("llm")), self._metrics
         models = {as_text(part.get("model_name")) for part in metrics.values()}
         usages = {
@@ -71,8 +72,18 @@ class State:
         }
         sums = [_tokens(usage) for usage in usages.values()]
         run.environment(
-            cwd=as_text(workspace.get("working_dir")), workspace=as_text(workspace.get("kind"))
+            cwd=as_text(workspace.get("working_dir")) or facts.get("cwd"),
+            workspace=as_text(workspace.get("kind")),
         )
+        more = {
+            "agent_settings": metadata_of(agent, _TOLD_OF_AGENT),
+            "llm": metadata_of(llm, _TOLD_OF_LLM),
+            "workspace": metadata_of(workspace, ("working_dir", "kind")),
+            "apis": sorted(facts.get("apis", ())),
+            "critic": facts.get("critic"),
+            "max_iterations": facts.get("max_iterations", self.record.get("max_iterations")),
+            "security_risks": facts.get("security_risks"),
+        }
         run.set(
             native_id=as_text(self.record.get("id")),
             model=as_text(llm.get("model")) or (models.pop() if len(models) == 1 else None),
@@ -80,12 +91,10 @@ class State:
             or None,
             params={key: llm[key] for key in _PARAMS if llm.get(key) is not None},
             metadata={
+                **metadata_of(self.record, _TOLD),
                 "agent": as_text(agent.get("kind")),
-                "condenser": as_text(as_object(agent.get("condenser")).get("kind")),
-                "max_iterations": as_int(self.record.get("max_iterations")),
-                "stuck_detection": as_bool(self.record.get("stuck_detection")),
-                "confirmation": as_text(policy.get("kind")),
                 "usage": usages or None,
+                **{key: value for key, value in more.items() if value},
             },
             **{name: total(*(part[name] for part in sums)) for name in _tokens({})},
         )

@@ -5,9 +5,12 @@ A run per document, and one per embedded subagent. An agent's step is a model ca
 as context and is no call of this run. Some writers have ``usage`` in place of ``metrics``, and the
 visible reply in ``extra.response``, beside a ``message`` that holds the model's analysis.
 
+What the format has no field for, and a writer keeps in ``extra``, is told where that follows the names
+of the schema: see ``_atif_extra``. Other keys of ``extra`` are kept in the metadata of the run.
+
 A result without ``source_call_id`` answers the step's next call that no other result names.
-``is_error`` stays null: the format has no such flag. Steps have one timestamp each, of which the
-format does not say whether the call began or ended then: it is that of the events.
+``is_error`` is null unless ``extra`` has it: the format has no such flag. Steps have one timestamp
+each, of which the format does not say whether the call began or ended then: it is that of the events.
 
 The outcome lies beside: ``../result.json`` of the trial, else ``../verifier/reward.txt``. It is that
 of ``trajectory.json`` alone, not of its continuations and subagents in files of their own. A reward
@@ -16,11 +19,14 @@ is a success where it is 1, a failure where it is 0.
 
 from __future__ import annotations
 
-from collections import deque
-from datetime import datetime
+from collections import Counter, deque
 
 from loaders.builder import Builder
 from loaders.dialects.openai_chat import text_and_media, tool_definitions
+from loaders.errors import UnreadableRecord
+from loaders.formats import _atif_extra as extra
+from loaders.formats._atif_extra import Block, Rest, without
+from loaders.formats._atif_trial import REWARDS, Trial
 from loaders.run import Run
 from loaders.sources import Head, Source
 from loaders.values import (
@@ -29,21 +35,53 @@ from loaders.values import (
     as_bool,
     as_float,
     as_int,
-    as_json,
     as_name,
     as_object,
     as_text,
     as_time,
     is_object,
+    place_of,
+    total,
 )
 
 TITLE = "Harbor ATIF trajectory"
 GIVES = ("thinking", "tools", "tokens", "outcome")
+IGNORED = {
+    "/**/steps/*/step_id": "the running number of the step, which its place tells",
+    "/**/final_metrics/total_steps": "the number of the steps, which can be counted",
+    "/**/steps/*/extra/raw_content/**": "the text that message, calls and reply were parsed from",
+    "/**/steps/*/metrics/*_token_ids/**": "the tokens of texts that the run shows, for training",
+    "/**/steps/*/metrics/logprobs/**": "how likely each token was, for training; no event rests on it",
+    "/**/tool_definitions/*/type": "every tool on offer is a function",
+    "/**/subagent_trajectory_ref/*/trajectory_path": "the id beside it names the run that it leads to",
+    "reward.*#**": "the result of the trial repeats the reward; where it is absent, it is told",
+}
 
 _MAIN = "trajectory.json"
-_REWARDS = ("reward.txt", "reward.json")
-_LIMITS = ("AgentTimeoutError",)
-_KEPT = ("notes", "extra", "continued_trajectory_ref")
+_KINDS = ("error", "compaction", "other")
+_SUMS = {
+    "input_tokens": "total_prompt_tokens",
+    "output_tokens": "total_completion_tokens",
+    "cached_tokens": "total_cached_tokens",
+}
+# fmt: off
+_TOLD = (
+    "schema_version", "agent", "steps", "final_metrics", "trajectory_id", "extra",
+    "subagent_trajectories",
+)
+_TOLD_OF_AGENT = ("name", "version", "model_name", "tool_definitions")
+_TOLD_OF_STEP = (
+    "step_id", "timestamp", "source", "message", "model_name", "reasoning_content",
+    "reasoning_effort", "tool_calls", "observation", "metrics", "usage", "extra", "llm_call_count",
+    "is_copied_context",
+)
+_TOLD_OF_CALL = ("tool_call_id", "function_name", "arguments", "extra")
+_TOLD_OF_RESULT = ("source_call_id", "content", "subagent_trajectory_ref", "extra")
+_TOLD_OF_METRICS = (
+    "prompt_tokens", "completion_tokens", "cached_tokens", "cache_tokens", "prompt_token_ids",
+    "completion_token_ids", "logprobs",
+)
+# fmt: on
 
 
 def sniff(head: Head) -> bool:
@@ -55,12 +93,12 @@ def companion(head: Head) -> bool:
     """What Harbor writes of a trial beside its trajectory: the result, and the verifier's reward."""
     if head.filename == "result.json":
         return {"task_name", "trial_name"} <= head.keys
-    return head.filename in _REWARDS and head.name.split("/")[-2:-1] == ["verifier"]
+    return head.filename in REWARDS and head.name.split("/")[-2:-1] == ["verifier"]
 
 
 def read(source: Source, out: Builder) -> None:
     """One run per document, each followed by its embedded subagents."""
-    trial = _Trial(source, out) if source.filename == _MAIN else None
+    trial = Trial(source, out) if source.filename == _MAIN else None
     for place, record in source.records():
         queue = deque([(place, record)])
         while queue:
@@ -81,7 +119,8 @@ def read(source: Source, out: Builder) -> None:
 
 def _read_document(document: Object, pos: str, source: Source, out: Builder) -> Run:
     agent = as_object(document.get("agent"))
-    steps = [as_object(step) for step in as_array(document.get("steps"))]
+    steps = as_array(document.get("steps"))
+    known_steps = [step for step in steps if is_object(step)]
     version = as_text(agent.get("version"))
     sums = as_object(document.get("final_metrics"))
     run = out.trajectory(
@@ -91,28 +130,44 @@ def _read_document(document: Object, pos: str, source: Source, out: Builder) -> 
         framework=as_text(agent.get("name")),
         framework_version=None if version == "unknown" else version,
         model=as_text(agent.get("model_name")),
-        input_tokens=as_int(sums.get("total_prompt_tokens")),
-        output_tokens=as_int(sums.get("total_completion_tokens")),
-        cached_tokens=as_int(sums.get("total_cached_tokens")),
-        cost_usd=_cost(sums, steps),
-        params=_params(steps),
-        metadata={
-            "session_id": as_text(document.get("session_id")),
-            "agent_extra": agent.get("extra"),
-            "final_metrics_extra": sums.get("extra"),
-            **{key: document.get(key) for key in _KEPT},
-        },
+        **_sums(sums),
+        cost_usd=_cost(sums, known_steps),
+        params=_params(known_steps),
     )
+    rest = Rest()
+    beside = extra.tell_run(run, as_object(document.get("extra")))
     definitions = as_array(agent.get("tool_definitions"))
     if definitions:
         run.tools(tool_definitions(definitions))
     for index, step in enumerate(steps):
         place = f"{pos}/steps/{index}"
         with out.record(place):
+            if not is_object(step):
+                raise UnreadableRecord("no step", place)
             if (as_int(step.get("llm_call_count")) or 0) > 1:
                 source.doubt(place, "a step stands for several model calls: they count as one")
-            _write_step(run, step, place)
+            _Step(run, step, place, rest).write()
+    facts = {**_facts(document, agent, sums, known_steps), "beside": rest.found}
+    run.set(metadata=extra.with_metadata(facts, beside))
     return run
+
+
+def _sums(sums: Object) -> Object:
+    beside = as_object(sums.get("extra"))
+    return {
+        **{column: as_int(sums.get(key)) for column, key in _SUMS.items()},
+        "reasoning_tokens": as_int(beside.get("reasoning_tokens")),
+    }
+
+
+def _facts(document: Object, agent: Object, sums: Object, steps: list[Object]) -> Object:
+    """What is worth keeping of a document and has no column."""
+    facts = without(document, _TOLD)
+    facts["agent"] = without(agent, _TOLD_OF_AGENT)
+    summed = {column: total(*(_tokens(step)[column] for step in steps)) for column in _SUMS}
+    told = [key for column, key in _SUMS.items() if summed[column] in (None, sums.get(key))]
+    facts["final_metrics"] = without(sums, (*told, "total_cost_usd", "total_steps"))
+    return {key: value for key, value in facts.items() if value not in (None, {}, [])}
 
 
 def _params(steps: list[Object]) -> Object | None:
@@ -132,147 +187,149 @@ def _metrics(step: Object) -> Object:
     return as_object(step.get("metrics")) or as_object(step.get("usage"))
 
 
-def _write_step(run: Run, step: Object, pos: str) -> None:
-    at = as_time(step.get("timestamp"))
-    text, media = text_and_media(step.get("message"))
-    match step.get("source"):
-        case "agent":
-            _write_agent(run, step, pos, at)
-        case "user":
-            run.user(text, f"{pos}/message", media=media, at=at)
-            _write_results(run, step, {}, pos, at)
-        case "system":
-            run.system(text, f"{pos}/message", media=media, at=at)
-            _write_results(run, step, {}, pos, at)
-        case other:
-            run.event("other", text, f"{pos}/message", actor=as_text(other), media=media, at=at)
-            _write_results(run, step, {}, pos, at)
-
-
-def _write_agent(run: Run, step: Object, pos: str, at: datetime | None) -> None:
-    if step.get("llm_call_count") != 0 and not as_bool(step.get("is_copied_context")):
-        run.step(source_pos=pos, model=as_text(step.get("model_name")), **_tokens(step))
-    thought = as_text(step.get("reasoning_content"))
-    if thought:
-        run.thinking(thought, f"{pos}/reasoning_content", at=at)
-    text, media = text_and_media(step.get("message"))
-    if text or media:
-        run.message(text, f"{pos}/message", media=media, at=at)
-    reply = as_text(as_object(step.get("extra")).get("response"))
-    if reply and reply != text:
-        run.message(reply, f"{pos}/extra/response", at=at)
-    calls: dict[str | None, deque[int]] = {}
-    for index, call in enumerate(as_array(step.get("tool_calls"))):
-        call = as_object(call)
-        call_id = as_name(call.get("tool_call_id"))
-        seq = run.call(
-            as_text(call.get("function_name")),
-            call.get("arguments"),
-            f"{pos}/tool_calls/{index}",
-            call_id=call_id,
-            at=at,
-        )
-        calls.setdefault(call_id, deque()).append(seq)
-    _write_results(run, step, calls, pos, at)
-
-
 def _tokens(step: Object) -> dict[str, int | None]:
     metrics = _metrics(step)
-    extra = as_object(metrics.get("extra"))
-    details = as_object(extra.get("completion_tokens_details"))
+    beside = as_object(metrics.get("extra"))
+    details = as_object(beside.get("completion_tokens_details"))
     return {
         "input_tokens": as_int(metrics.get("prompt_tokens")),
         "output_tokens": as_int(metrics.get("completion_tokens")),
         "cached_tokens": as_int(metrics.get("cached_tokens", metrics.get("cache_tokens"))),
-        "reasoning_tokens": as_int(extra.get("reasoning_tokens", details.get("reasoning_tokens"))),
+        "reasoning_tokens": as_int(beside.get("reasoning_tokens", details.get("reasoning_tokens"))),
     }
 
 
-def _write_results(
-    run: Run, step: Object, calls: dict[str | None, deque[int]], pos: str, at: datetime | None
-) -> None:
-    """A step's observation; ``calls`` are those of the step, by id."""
-    results = [as_object(r) for r in as_array(as_object(step.get("observation")).get("results"))]
-    named = {as_name(result.get("source_call_id")) for result in results} - {None}
-    unnamed = deque(sorted(seq for name, s in calls.items() if name not in named for seq in s))
-    for index, result in enumerate(results):
-        place = f"{pos}/observation/results/{index}"
-        text, media = text_and_media(result.get("content"))
-        call_id = as_name(result.get("source_call_id"))
-        place_of_text = f"{place}/content" if "content" in result else place
-        if call_id is None and not calls and step.get("source") != "agent":
-            seq = run.event("other", text, place_of_text, actor="environment", media=media, at=at)
+# ---------------------------------------------------------------------- a step
+
+
+class _Step:
+    """One step, while it is told; ``_left`` what nothing has taken yet of its ``extra``."""
+
+    def __init__(self, run: Run, step: Object, pos: str, rest: Rest) -> None:
+        self._run, self._step, self._pos, self._rest = run, step, pos, rest
+        self._left = dict(as_object(step.get("extra")))
+        self._at = as_time(step.get("timestamp"))
+        self._calls: dict[str | None, deque[int]] = {}
+        self._is_timed = self._at is None
+        """Whether an event has the step's time."""
+
+    def write(self) -> None:
+        """Tell its events, and keep what has no column."""
+        step, pos = self._step, self._pos
+        if step.get("source") == "agent":
+            self._write_agent()
         else:
-            own = calls.get(call_id) if call_id is not None else unnamed
-            seq = run.result(
-                text,
-                place_of_text,
-                call_id=call_id,
-                answers=own.popleft() if own else None,
-                media=media,
-                at=at,
-            )
+            self._write_other()
+        self._write_results()
+        self._left.pop("raw_content", None)
+        if not self._is_timed:
+            self._rest.add(pos, {"timestamp": step.get("timestamp")})
+        self._rest.add(pos, without(step, _TOLD_OF_STEP))
+        self._rest.add(f"{pos}/extra", self._left)
+        self._rest.add(f"{pos}/metrics", without(_metrics(step), _TOLD_OF_METRICS))
+        extra.rest_of_parts(step.get("message"), f"{pos}/message", self._rest)
+
+    def _write_other(self) -> None:
+        run, place = self._run, place_of(self._step, "message", self._pos)
+        text, media = text_and_media(self._step.get("message"))
+        columns, self._left = self._columns(self._left, media)
+        source = self._step.get("source")
+        if source == "user":
+            run.user(text, place, **columns)
+        elif source != "system":
+            columns.setdefault("actor", as_text(source))
+            run.event("other", text, place, **columns)
+        elif self._left.get("kind") in _KINDS:
+            run.event(self._left.pop("kind"), text, place, **columns)
+        else:
+            run.system(text, place, **columns)
+
+    def _columns(self, found: object, media: list[str] | None = None) -> tuple[Object, Object]:
+        """Columns that an event's ``extra`` has values for, and what is left of it."""
+        columns, left = extra.of_event(as_object(found), self._at, media)
+        self._is_timed |= columns["at"] == self._at
+        return columns, left
+
+    def _write_agent(self) -> None:
+        run, step, pos = self._run, self._step, self._pos
+        if step.get("llm_call_count") != 0 and not as_bool(step.get("is_copied_context")):
+            model = as_text(step.get("model_name"))
+            self._left = extra.begin_step(run, self._left, pos, model=model, **_tokens(step))
+        thoughts = extra.thoughts(run, step, self._left, pos, self._at)
+        texts = extra.texts(run, step, self._left, pos, self._at)
+        reply = as_text(self._left.get("response"))
+        if reply is not None:
+            del self._left["response"]
+        if reply and reply != step.get("message"):
+            texts.append(Block(reply, f"{pos}/extra/response", {"at": self._at}))
+        self._is_timed |= any(block.columns["at"] == self._at for block in (*thoughts, *texts))
+        calls = self._known("tool_calls", step.get("tool_calls"), "no tool call")
+        counts = Counter(thinking=len(thoughts), message=len(texts), tool_call=len(calls))
+        blocks = {"thinking": iter(thoughts), "message": iter(texts)}
+        waiting = iter(calls)
+        for kind in extra.order(self._left, counts):
+            if kind == "tool_call":
+                self._write_call(*next(waiting))
+                continue
+            block = next(blocks[kind])
+            write = run.thinking if kind == "thinking" else run.message
+            write(block.text, block.pos, **block.columns)
+
+    def _known(self, name: str, items: object, reason: str) -> list[tuple[str, Object]]:
+        """The objects of a list, each with its place; anything else is a problem."""
+        found: list[tuple[str, Object]] = []
+        for index, item in enumerate(as_array(items)):
+            place = f"{self._pos}/{name}/{index}"
+            if is_object(item):
+                found.append((place, item))
+            else:
+                self._run.problem(place, reason)
+        return found
+
+    def _write_call(self, pos: str, call: Object) -> None:
+        columns, left = self._columns(call.get("extra"))
+        call_id = as_name(call.get("tool_call_id"))
+        more, left = extra.told(left, {"call_id": as_text})
+        arguments = call.get("arguments")
+        if "arguments" in left and arguments in ({}, {"input": left["arguments"]}):
+            arguments = left.pop("arguments")  # the format demands an object: this was none
+        name = as_text(call.get("function_name"))
+        seq = self._run.call(name, arguments, pos, **{"call_id": call_id, **more}, **columns)
+        self._calls.setdefault(call_id, deque()).append(seq)
+        self._rest.add(pos, without(call, _TOLD_OF_CALL))
+        self._rest.add(f"{pos}/extra", left)
+
+    def _write_results(self) -> None:
+        """The step's observation. A result without an id answers the next call that none names."""
+        observation = as_object(self._step.get("observation"))
+        results = self._known("observation/results", observation.get("results"), "no result")
+        named = {as_name(result.get("source_call_id")) for _, result in results} - {None}
+        others = (seqs for name, seqs in self._calls.items() if name not in named)
+        unnamed = deque(sorted(seq for seqs in others for seq in seqs))
+        for place, result in results:
+            self._write_result(place, result, unnamed)
+
+    def _write_result(self, pos: str, result: Object, unnamed: deque[int]) -> None:
+        run = self._run
+        text, media = text_and_media(result.get("content"))
+        columns, left = self._columns(result.get("extra"), media)
+        call_id = as_name(result.get("source_call_id"))
+        place = place_of(result, "content", pos)
+        if call_id is None and not self._calls and self._step.get("source") != "agent":
+            columns.setdefault("actor", "environment")
+            seq = run.event("other", text, place, **columns)
+        else:
+            own = self._calls.get(call_id) if call_id is not None else unnamed
+            readers = {"is_error": as_bool, "tool": as_text, "call_id": as_text}
+            more, left = extra.told(left, readers)
+            more.setdefault("call_id", call_id)
+            answers = own.popleft() if own else None
+            seq = run.result(text, place, answers=answers, **more, **columns)
         for reference in as_array(result.get("subagent_trajectory_ref")):
             reference = as_object(reference)
             child = as_text(reference.get("trajectory_id")) or as_text(reference.get("session_id"))
             if child:
                 run.spawned(child, seq)
-
-
-# ---------------------------------------------------------------------- the trial around it
-
-
-class _Trial:
-    """What Harbor writes of a trial, of which the trajectory lies in ``agent/``."""
-
-    def __init__(self, source: Source, out: Builder) -> None:
-        self.result: Object = {}
-        self.rewards: Object = {}
-        file = source.beside("../result.json")
-        if file is not None:
-            with out.record("../result.json"):
-                self.result = as_object(file.json())
-        for name in _REWARDS:
-            file = source.beside(f"../verifier/{name}")
-            if file is not None:
-                with out.record(f"../verifier/{name}"):
-                    value = file.json()
-                    self.rewards = value if is_object(value) else {"reward": value}
-        verdict = as_object(self.result.get("verifier_result"))
-        self.rewards = as_object(verdict.get("rewards")) or verdict or self.rewards
-
-    def write(self, run: Run) -> None:
-        """Tell identity and outcome of the trial to the run of its trajectory."""
-        result = self.result
-        used = as_object(result.get("agent_result"))
-        failure = as_object(result.get("exception_info"))
-        config = as_object(result.get("config"))
-        known = {
-            "task_id": as_text(result.get("task_name")),
-            "trial": as_text(result.get("trial_name")),
-            "benchmark": as_text(result.get("source")),
-            "started_at": as_time(result.get("started_at")),
-            "ended_at": as_time(result.get("finished_at")),
-            "input_tokens": as_int(used.get("n_input_tokens")),
-            "output_tokens": as_int(used.get("n_output_tokens")),
-            "cached_tokens": as_int(used.get("n_cache_tokens")),
-            "cost_usd": as_float(used.get("cost_usd")),
-        }
-        run.set(**{name: value for name, value in known.items() if value is not None})
-        run.environment(type=as_text(as_object(config.get("environment")).get("type")))
-        reward = as_float(self.rewards.get("reward"))
-        success = reward == 1 if reward in (0, 1) else None
-        error = as_text(failure.get("exception_type"))
-        if error is not None:
-            message = as_text(failure.get("exception_message"))
-            run.event("error", message, "../result.json#/exception_info", error_type=error)
-        outcome = None
-        if error is not None and not success:
-            outcome = "limit" if error in _LIMITS else "error"
-        run.outcome(
-            outcome,
-            success=success,
-            score=reward,
-            end_reason=error,
-            scores=[(name, as_float(r), as_json(r)) for name, r in self.rewards.items()],
-        )
+        self._rest.add(pos, without(result, _TOLD_OF_RESULT))
+        self._rest.add(f"{pos}/extra", left)
+        extra.rest_of_parts(result.get("content"), f"{pos}/content", self._rest)

@@ -6,8 +6,9 @@ score file is missing, incomplete, or counts other tasks, what it does not list 
 log has no ids: results answer the calls of their step by order. Of thinking most handlers log the
 token counts alone, some write ``reasoning_content``. A step that calls nothing ends its turn.
 
-Left out: the latency of each step (a step has no place for it; the run's sum is in ``metadata``)
-and the recorded input (``--include-input-log``), a Python repr, except for its tool definitions.
+A step has no place for its latency: ``metadata`` has them all as logged, and their sum; it also
+holds what the score file says of a failure. Of the recorded input (``--include-input-log``), a Python
+repr, it has the first request, which shows the system prompt.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Any, NamedTuple
 
 from loaders.builder import Builder
 from loaders.dialects.openai_chat import tool_definitions, write_message
+from loaders.errors import UnreadableRecord
+from loaders.formats._bfcl_ignored import PATHS
 from loaders.run import Run
 from loaders.sources import Head, Source
 from loaders.values import (
@@ -33,14 +36,20 @@ from loaders.values import (
     fingerprint,
     is_array,
     is_object,
+    place_of,
 )
 
 TITLE = "Berkeley Function Calling Leaderboard (BFCL) result"
 GIVES = ("thinking", "tokens", "outcome")
+IGNORED = PATHS
 
 _FILE_NAME = re.compile(r"(?:BFCL_(?P<version>v\d+)_)?(?P<category>.+)_result\..+")
 _FAILED_REQUEST = "Error during inference"
 _FORCED_TO_QUIT = "Model has been forced to quit"
+_NOT_OF_A_FAILURE = (
+    *("id", "valid", "error", "error_type", "prompt"),
+    *("inference_log", "model_result", "model_result_raw", "model_result_decoded"),
+)
 _SAID_BY_THE_REPLY = ("Successfully decoded model response", "Empty response from the model")
 
 
@@ -64,7 +73,9 @@ def read(source: Source, out: Builder) -> None:
     score = _score_of(source)
     for pos, record in source.records():
         with out.record(pos):
-            _read_task(as_object(record), pos, out, score, labels)
+            if not is_object(record):
+                raise UnreadableRecord("no record of a task", pos)
+            _read_task(record, pos, out, score, labels)
 
 
 def _read_task(record: Object, pos: str, out: Builder, score: Score, labels: Object) -> None:
@@ -96,6 +107,8 @@ def _read_task(record: Object, pos: str, out: Builder, score: Score, labels: Obj
             "category": labels["category"],
             "failure": score.failures.get(task or ""),
             "latency_s": _sum_of_latencies(record.get("latency")),
+            "latencies": record.get("latency") if is_array(record.get("latency")) else None,
+            "first_request": _first_request(log),
             "traceback": as_text(record.get("traceback")),
         }
     )
@@ -157,13 +170,27 @@ def _offer_tools(run: Run, entries: list[Any]) -> None:
             run.tools(tool_definitions(tools))
 
 
+def _first_request(log: list[Any]) -> Object | None:
+    """What the first model call was sent, apart from the tools, where that was recorded."""
+    for item in log:
+        for entries in _steps_of(as_object(item)).values():
+            for entry in map(as_object, entries):
+                if entry.get("role") == "inference_input":
+                    content = as_object(entry.get("content"))
+                    return {key: value for key, value in content.items() if key != "tools"}
+    return None
+
+
 def _write_step(run: Run, entries: list[Any], pos: str) -> str | None:
     """Tell one model call, its results by order, and what the harness said of it."""
     end_reason = None
     calls: list[int] = []
     is_text = False
     for index, entry in enumerate(entries):
-        entry, place = as_object(entry), f"{pos}/{index}"
+        place = f"{pos}/{index}"
+        if not is_object(entry):
+            run.problem(place, "no entry of a step")
+            continue
         role, content = entry.get("role"), entry.get("content")
         if role == "assistant":
             is_text = isinstance(content, str)
@@ -175,7 +202,7 @@ def _write_step(run: Run, entries: list[Any], pos: str) -> str | None:
         elif role == "tool":
             text = content if isinstance(content, str) else as_json(content)
             answers = calls.pop(0) if calls else None
-            run.result(text, f"{place}/content", answers=answers)
+            run.result(text, place_of(entry, "content", place), answers=answers)
         elif role != "inference_input":
             run.event("other", as_json(content), place, actor=as_text(role))
     return end_reason
@@ -194,11 +221,13 @@ def _write_content(run: Run, content: Any, pos: str) -> list[int]:
         if content.strip():
             run.message(content, pos)
         return []
+    if is_object(content):
+        run.message(as_json(content), pos)
     calls: list[int] = []
     for index, item in enumerate(as_array(content)):
         if is_object(item):
             calls += [run.call(name, args, f"{pos}/{index}") for name, args in item.items()]
-        else:
+        elif item is not None:
             run.message(as_json(item), f"{pos}/{index}")
     return calls
 
@@ -233,7 +262,7 @@ def _write_bare_result(run: Run, record: Object, pos: str) -> None:
     """Single-turn categories log the replies alone, without the question."""
     result = record.get("result")
     if not is_array(record.get("output_token_count")):
-        run.step(source_pos=f"{pos}/result", **_tokens(record))
+        run.step(source_pos=place_of(record, "result", pos), **_tokens(record))
         _write_reply(run, {"reasoning_content": record.get("reasoning_content")}, pos)
         _write_content(run, result, f"{pos}/result")
         return
@@ -324,12 +353,24 @@ def _is_complete(source: Source, failures: dict[str, Object], counts: Object) ->
 
 
 def _failure(row: Object) -> Object:
+    """What was wrong, what the answer should have been, and what the task was."""
     error = row.get("error")
     told = as_object(error)
     message = told.get("error_message", error if not told else None)
+    found = as_object(told.get("details"))
+    details = {key: value for key, value in found.items() if not key.endswith("_instance_state")}
+    task = {
+        key: value
+        for key, value in as_object(row.get("prompt")).items()
+        if key not in ("id", "initial_config")
+    }
     return {
+        **told,
+        "details": details or None,
         "error_type": as_text(told.get("error_type")) or as_text(row.get("error_type")),
         "error_message": message if isinstance(message, str) else as_json(message),
+        **{key: value for key, value in row.items() if key not in _NOT_OF_A_FAILURE},
+        **({"task": task} if task else {}),
     }
 
 

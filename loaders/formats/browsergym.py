@@ -26,21 +26,33 @@ from loaders.sources import Head, Source
 from loaders.values import (
     Object,
     as_array,
-    as_bool,
     as_float,
     as_int,
     as_name,
     as_object,
     as_text,
+    is_object,
+    place_of,
 )
 
 TITLE = "BrowserGym agent"
 GIVES = ("thinking", "sent", "tokens", "outcome")
+IGNORED = {
+    "/*/prompt": "the messages of the row once more, in the marks of a chat template",
+    "/prompt": "the messages of the row once more, in the marks of a chat template",
+    "/*/output": "the last message of the row once more, in the marks of a chat template",
+    "/output": "the last message of the row once more, in the marks of a chat template",
+    "/*/trajectory/*/action/action_type": "the number of the action's name, which is kept",
+    "/trajectory/*/action/action_type": "the number of the action's name, which is kept",
+}
 
 _SUMMARY_KEYS = {"n_steps", "cum_reward", "terminated", "truncated"}
 _EXPERIMENT = re.compile(
     r"[\d-]{10}_[\d-]{8}_(?P<agent>.+?)_on_(?P<task>.+)_(?P<seed>\d+)(?:_[0-9a-f]{6,})?"
 )
+_TOLD_OF_CALL = ("dataset", "messages", "task_name", "n_tokens", "prompt", "output")
+_TOLD_OF_STATES = ("task_id", "intent", "source", "trajectory")
+_TOLD_OF_SUMMARY = ("cum_reward", "err_msg")
 _PREVIOUS_ACTIONS = "PREVIOUS ACTIONS:"
 _NUMBERED = re.compile(r"^\d+: ", re.MULTILINE)
 
@@ -88,6 +100,7 @@ class _Calls:
         self._system: tuple[str | None, int] = (None, 0)
         self._call: int | None = None
         self._tokens: list[int | None] = []
+        self._untold: Object = {}
 
     def tell(self, row: Object, pos: str) -> None:
         """Tell one more call, of the present run or of a new one."""
@@ -103,6 +116,9 @@ class _Calls:
             run = self._begin(task, pos)
         self._task, self._done = task, done
         self._tokens.append(as_int(row.get("n_tokens")))
+        rest = _without(row, _TOLD_OF_CALL)
+        if rest and rest != {"id": task[1]}:
+            self._untold[str(len(self._tokens) - 1)] = rest
         at = {role: f"{pos}/messages/{index}/content" for role, index in places.items()}
         context = self._tell_request(run, texts, at)
         run.step(source_pos=pos)
@@ -111,14 +127,14 @@ class _Calls:
         self._tell_reply(run, texts.get("assistant"), at.get("assistant", pos))
 
     def _begin(self, task: tuple[Any, ...], pos: str) -> Run:
-        self._tokens = []
+        self._tokens, self._untold = [], {}
         self._system, self._call = (None, 0), None
         self._run = self._out.trajectory(
             native_id=task[1],
             pos=pos,
             benchmark=task[0],
             task_id=task[1],
-            metadata={"n_tokens": self._tokens},
+            metadata={"n_tokens": self._tokens, "rows": self._untold},
         )
         return self._run
 
@@ -159,22 +175,47 @@ def _count_actions(page: str) -> int:
 
 def _read_states(row: Object, pos: str, out: Builder) -> None:
     task = as_name(row.get("task_id"))
-    run = out.trajectory(pos=pos, task_id=task, model=as_text(row.get("source")))
-    run.user(as_text(row.get("intent")), f"{pos}/intent")
+    items = as_array(row.get("trajectory"))
+    run = out.trajectory(
+        pos=pos,
+        task_id=task,
+        model=as_text(row.get("source")),
+        metadata={**_without(row, _TOLD_OF_STATES), "items": _untold_of_items(items)},
+    )
+    run.user(as_text(row.get("intent")), place_of(row, "intent", pos))
     call: int | None = None
-    for index, item in enumerate(as_array(row.get("trajectory"))):
-        item = as_object(item)
+    for index, item in enumerate(items):
         place = f"{pos}/trajectory/{index}"
+        if not is_object(item):
+            run.problem(place, "neither a state nor an action")
+            continue
         if "action" in item:
             call = _write_action(run, item, place)
             continue
         text = as_text(item.get("axtree"))
         media = ["image"] if item.get("screenshot_path") else None
         if call is None:
-            run.event("other", text, f"{place}/axtree", actor="environment", media=media)
+            run.event(
+                "other", text, place_of(item, "axtree", place), actor="environment", media=media
+            )
         else:
-            run.result(text, f"{place}/axtree", answers=call, media=media)
+            run.result(text, place_of(item, "axtree", place), answers=call, media=media)
             call = None
+
+
+def _untold_of_items(items: list[Any]) -> Object:
+    """Of each state and action what no event has: the address, the picture's file, notes."""
+    untold: Object = {}
+    for index, item in enumerate(map(as_object, items)):
+        notes = _without(as_object(item.get("metadata")), ("cot",))
+        rest = _without(item, ("axtree", "action", "metadata"))
+        if notes or rest:
+            untold[str(index)] = {**rest, **({"metadata": notes} if notes else {})}
+    return untold
+
+
+def _without(owner: Object, told: tuple[str, ...]) -> Object:
+    return {key: value for key, value in owner.items() if key not in told}
 
 
 def _write_action(run: Run, item: Object, pos: str) -> int:
@@ -205,13 +246,7 @@ def _read_summary(row: Object, pos: str, source: Source, out: Builder) -> None:
         input_tokens=_stat(row, "input_tokens", "openai_prompt_tokens"),
         output_tokens=_stat(row, "output_tokens", "openai_completion_tokens"),
         cost_usd=_cost(row),
-        metadata={
-            "agent": labels.get("agent"),
-            "n_steps": as_int(row.get("n_steps")),
-            "terminated": as_bool(row.get("terminated")),
-            "truncated": as_bool(row.get("truncated")),
-            "stack_trace": as_text(row.get("stack_trace")),
-        },
+        metadata={"agent": labels.get("agent"), **_without(row, _TOLD_OF_SUMMARY)},
     )
     error = as_text(row.get("err_msg"))
     if error:

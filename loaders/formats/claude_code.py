@@ -8,9 +8,10 @@ last line; when the request was sent is not logged.
 A subagent's lines stand in the session (``isSidechain``) or in ``agent-<id>.jsonl`` beside it; each
 is a run, linked by the agent's id in the parent's ``toolUseResult``, or, where old versions write
 none, by the prompt that the call passed on. Branches that the user left by editing an earlier turn
-are kept, in the order of the file. Snapshots, progress, reminders and the like are no turns: they
-are counted in ``metadata``. What a call was sent is not logged, but for what the log itself says of
-edits to its history.
+are kept, in the order of the file. What the harness attached to a turn is told as it logs it, which
+may be more or less than the model was given. Notes on the session, calls and results are in
+``metadata``; snapshots and progress are only counted there. What a call was sent is not logged, but
+for what the log itself says of edits to its history.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from loaders.formats._claude_code_agents import (
     HOOK_FAILURES,
     INTERRUPT,
     THINKING_CUTS,
-    TOLD_ATTACHMENTS,
     Agent,
     apart,
     is_notice,
 )
+from loaders.formats._claude_code_ignored import PATHS
 from loaders.formats._claude_code_lines import (
     Block,
     Entry,
@@ -42,6 +43,7 @@ from loaders.formats._claude_code_lines import (
     described,
     entries,
 )
+from loaders.formats._claude_code_notes import Notes, record_of, without_bytes
 from loaders.jsontext import decode
 from loaders.run import Run
 from loaders.sources import Head, Source
@@ -61,6 +63,7 @@ from loaders.values import (
 TITLE = "Claude Code session"
 GIVES = ("thinking", "tools", "tokens")
 LOGS_THINKING = "always"
+IGNORED = PATHS
 
 _SESSION_RECORDS = frozenset(
     {
@@ -91,6 +94,8 @@ def sniff(head: Head) -> bool:
     return (
         any(
             r.keys() >= {"parentUuid", "isSidechain"}
+            and "systemPayload" not in r  # Qwen Code has these payloads, and parts
+            and "parts" not in as_object(r.get("message"))
             for r in (first, *head.records)
             if is_object(r)
         )
@@ -111,7 +116,7 @@ def read(source: Source, out: Builder) -> None:
     agent_file = _AGENT_FILE.match(source.filename)
     main = Agent()
     inside: list[Entry] = []
-    for entry in entries(source, TOLD_ATTACHMENTS):
+    for entry in entries(source):
         if entry.line.is_sidechain and agent_file is None:
             inside.append(entry)
         else:
@@ -156,6 +161,7 @@ class _Telling:
         self.edit_of: dict[str, str] = {}
         self.step_of: dict[str, int] = {}
         self.compactions: list[Object] = []
+        self.notes = Notes()
         self.end: str | None = None
 
     def tell_all(self) -> None:
@@ -211,6 +217,8 @@ class _Telling:
         )
         if request is not None:
             self.step_of[request] = number
+            self.notes.requests[str(number)] = request
+        self.notes.note_call(str(number), lines, tokens)
         for entry in group:
             self._tell_content(entry)
         if self.early:
@@ -332,6 +340,8 @@ class _Telling:
             at=at,
             media=media,
         )
+        if (notes := noted.notes) and block.tool_use_id:
+            self.notes.results[block.tool_use_id] = notes
         child = noted.agent_id
         if child is not None and child not in self.spawned:
             self.spawned.add(child)
@@ -340,6 +350,7 @@ class _Telling:
     # ------------------------------------------------------------------ system lines, attachments
 
     def _tell_system(self, group: list[Entry]) -> None:
+        self.agent.records.append(group[0])
         entry, record = group[0], group[0].record
         kind, content = entry.line.subtype or "error", as_text(record.get("content"))
         if kind in COMPACTIONS:
@@ -362,8 +373,6 @@ class _Telling:
                 errors.append(as_text(record.get("stopReason")) or "continuation prevented")
             if errors:
                 self._tell_error(entry, "\n".join(errors), "hook_error")
-            else:
-                self.agent.not_told[f"system/{kind}"] += 1
         else:
             error = record.get("error") or record.get("cause")
             text, own_kind = described(error)
@@ -426,11 +435,15 @@ class _Telling:
 
     def _tell_other(self, entry: Entry, attachment: Object, kind: str) -> None:
         """What the harness put before the model, or says that it kept from it."""
-        cuts_thinking = kind in THINKING_CUTS
+        cuts_thinking, rendered = kind in THINKING_CUTS, entry.line.rendered_text
+        if not rendered and not any(value for key, value in attachment.items() if key != "type"):
+            self.agent.leave_out(entry)
+            return
+        is_rendered = bool(rendered) and not cuts_thinking
         self.run.event(
             "other",
-            as_json(attachment) if cuts_thinking else entry.line.rendered_text,
-            f"{entry.pos}/attachment" if cuts_thinking else f"{entry.pos}/rendered",
+            rendered if is_rendered else as_json(without_bytes(attachment)),
+            f"{entry.pos}/rendered" if is_rendered else f"{entry.pos}/attachment",
             actor=_HARNESS,
             error_type=kind,
             at=entry.at,
@@ -455,9 +468,13 @@ class _Telling:
             "tool_use_id": as_name(agent.note.get("toolUseId")),
             "title": agent.title,
             "session_cost_usd": agent.cost,
+            "folders": _several(agent.folders),
+            "git_branches": _several(agent.branches),
             "compactions": self.compactions or None,
             "edited_turns": len(agent.edited_at) or None,
             "not_told": dict(agent.not_told) or None,
+            "records": [record_of(entry) for entry in agent.records] or None,
+            **self.notes.metadata,
         }
         params = {
             "effort": _one(agent.efforts),
@@ -474,6 +491,12 @@ class _Telling:
                 agent.edited_at[0].pos,
                 f"{len(agent.edited_at)} turns replace earlier ones, whose events are kept too",
             )
+
+
+def _several(values: dict[str | None, None]) -> list[str] | None:
+    """All values where there are several."""
+    known = [value for value in values if value is not None]
+    return known if len(known) > 1 else None
 
 
 def _one(values: dict[str | None, None]) -> str | list[str] | None:

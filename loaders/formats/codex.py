@@ -25,7 +25,9 @@ from loaders.builder import Builder
 from loaders.context import Range, ranges_of
 from loaders.dialects.openai_chat import text_and_media
 from loaders.errors import UnreadableRecord
-from loaders.formats._codex_tools import CALLS, OUTPUTS, call_of, ending_of, output_of
+from loaders.formats._codex_ignored import PATHS
+from loaders.formats._codex_notes import Notes
+from loaders.formats._codex_tools import CALLS, ENDINGS, OUTPUTS, call_of, ending_of, output_of
 from loaders.formats._codex_twins import Twins, squeezed
 from loaders.run import Run
 from loaders.sources import Head, Source
@@ -44,6 +46,7 @@ from loaders.values import (
 TITLE = "Codex rollout"
 GIVES = ("thinking", "tokens")
 LOGS_THINKING = "always"
+IGNORED = PATHS
 
 _LINES = {
     *("session_meta", "response_item", "event_msg", "turn_context", "compacted"),
@@ -55,10 +58,9 @@ _INJECTED = re.compile(
     r"|subagent_notification|user_shell_command|collaboration_mode|personality_spec)\b"
     r"|# AGENTS\.md instructions for )"
 )
-_SILENT = re.compile(  # progress on the screen, and settings: nothing that the model was shown
-    r"(?:task|turn)_started|turn\.completed|thread_(?:settings_applied|name_updated|goal_updated)"
-    r"|context_compacted|session_configured|raw_response_item|agent_reasoning_section_break"
-    r"|account/rateLimits/updated|codex/event/raw_item|turn_diff|plan_update|.*_(?:begin|delta)"
+_SILENT = re.compile(  # progress on the screen: nothing that is not told elsewhere
+    r"(?:task|turn)_started|context_compacted|raw_response_item|agent_reasoning_section_break"
+    r"|codex/event/raw_item|turn_diff|.*_(?:begin|delta)"
 )
 _SPOKEN = {  # events that show what an item of the history says
     "agent_reasoning": ("thinking", "text"),
@@ -106,7 +108,7 @@ class _Rollout:
         self.run = run
         self.id: str | None = None
         self.model: str | None = None
-        self.metadata: dict[str, Any] = {}
+        self.notes = Notes()
         self.copied: list[str] = []
         self.efforts: list[str] = []
         self.end: tuple[str | None, str | None] = (None, None)
@@ -115,6 +117,8 @@ class _Rollout:
         self.total: Object = {}
         self.calls: dict[str, int] = {}
         self.endings: dict[str, dict[str, Any]] = {}
+        self.unsaid: dict[str, tuple[Object, str, datetime | None]] = {}  # ends without an output
+        self.answered: set[str] = set()
         self.twins = {role: Twins() for role in ("thinking", "message", "user")}
         self.places: dict[str, int] = {}  # of messages, by what they say
         self.kept: list[Range] | None = None
@@ -145,22 +149,19 @@ class _Rollout:
             self._tell_event(payload, pos, at)
         elif kind == "compacted":
             self._tell_compaction(payload, pos, at)
-        elif kind not in _LINES:
-            self.run.event("other", kind, pos, at=at)
+        else:
+            self.run.event("other", as_json(payload), pos, actor=kind, at=at)
 
     # ------------------------------------------------------------------ the session
 
     def _tell_head(self, head: Object, pos: str, at: datetime | None) -> None:
         run, name = self.run, as_text(head.get("id"))
-        if self.metadata:
+        if not self.notes.note_head(head):
             if name and name != self.id:
                 self.copied.append(name)
             return
         self.id = name
         git = as_object(head.get("git"))
-        keys = ("originator", "source", "thread_source", "forked_from_id", "parent_thread_id")
-        self.metadata = {key: head.get(key) for key in (*keys, "agent_nickname", "agent_role")}
-        self.metadata["git_branch"] = as_text(git.get("branch"))
         run.set(
             native_id=name,
             framework_version=as_text(head.get("cli_version")),
@@ -185,8 +186,10 @@ class _Rollout:
         if effort and effort not in self.efforts:
             self.efforts.append(effort)
         sandbox = as_object(context.get("sandbox_policy"))
-        if "approval_policy" not in self.metadata:
-            self.metadata["approval_policy"] = as_text(context.get("approval_policy"))
+        self.notes.note_settings(context)
+        facts = self.notes.facts
+        if "approval_policy" not in facts:
+            facts["approval_policy"] = as_text(context.get("approval_policy"))
             self.run.environment(
                 sandbox=as_text(sandbox.get("mode")) or as_text(sandbox.get("type")),
                 network_access=sandbox.get("network_access"),
@@ -254,6 +257,8 @@ class _Rollout:
                 run.result(None, f"{pos}/result", answers=seq, media=["image"], at=at)
         elif kind in OUTPUTS:
             known = self.endings.pop(call_id or "", {})
+            self.unsaid.pop(call_id or "", None)
+            self.answered.add(call_id or "")
             text, columns = output_of(item)
             key = "tools" if kind == "tool_search_output" else "output"
             run.result(text, f"{pos}/{key}", call_id=call_id, at=at, **{**known, **columns})
@@ -266,7 +271,7 @@ class _Rollout:
             signature = as_text(item.get("encrypted_content"))
             run.event("compaction", None, pos, signature=signature, at=at)
         elif kind != "ghost_snapshot":
-            run.event("other", kind, pos, at=at)
+            run.event("other", as_json(item), pos, actor=kind, at=at)
 
     def _tell_reasoning(self, item: Object, pos: str, at: datetime | None) -> None:
         """Open text, a summary, or encrypted alone."""
@@ -289,6 +294,7 @@ class _Rollout:
             self._begin_call(pos.removesuffix("/content"))
             self.twins["message"].say(text)
             seq = run.message(text, pos, media=media, at=at)
+            self.notes.note_message(item, seq)
         else:
             self._close_call()
             if role in ("system", "developer"):
@@ -306,6 +312,7 @@ class _Rollout:
     def _tell_compaction(self, record: Object, pos: str, at: datetime | None) -> None:
         self._tell_silent_call(agent="compaction")
         self._close_call()
+        self.notes.note_compaction(record)
         history, unknown, known = record.get("replacement_history"), list[str](), list[int]()
         for item in as_array(history):
             text, _ = text_and_media(as_object(item).get("content"))
@@ -327,32 +334,46 @@ class _Rollout:
         run, kind = self.run, as_text(event.get("type")) or "unknown"
         error = as_object(event.get("error"))
         if kind == "token_count":
+            self.notes.note_counts(event)
             self._count(as_object(event.get("info")), pos, at)
+        elif kind == "account/rateLimits/updated":
+            self.notes.note_counts(event)
         elif kind in _SPOKEN:
             role, key = _SPOKEN[kind]
+            self.notes.note_message(event, None)
             self.twins[role].hear(as_text(event.get(key)), f"{pos}/{key}", at)
         elif kind == "item_completed":
             self._tell_shown_item(as_object(event.get("item")), f"{pos}/item", at)
         elif kind in ("task_complete", "turn_complete", "turn_aborted"):
             self._close_call()
+            self.notes.note_turn_end(self._without_known_message(event))
             reason = as_text(event.get("reason")) or as_text(error.get("message"))
             outcome = "error" if error else "cancelled" if kind == "turn_aborted" else None
             self.end = (outcome, reason or kind)
         elif kind in ("error", "stream_error"):
             text = as_text(event.get("message")) or as_text(error.get("message"))
             run.event("error", text, pos, actor="harness", error_type=_error_type(event), at=at)
+            self.notes.note_error(event)
             self.end = ("error", text) if kind == "error" else self.end
-        elif kind == "turn.completed" and is_object(event.get("usage")):
-            self.metadata.setdefault("turn_usage", []).append(event["usage"])
+        elif kind == "turn.completed":
+            self.notes.add("turn_usage", as_object(event.get("usage")))
+            self.notes.note_turn_end({**event, "usage": None})
         elif not _SILENT.fullmatch(kind):
             self._tell_ending(kind, event, pos, at)
         if kind == "thread_rolled_back":
             self.kept, self.edit = None, "truncated"
 
+    def _without_known_message(self, event: Object) -> Object:
+        """The end of a turn, and its last message only where the history lacks it."""
+        last = as_text(event.get("last_agent_message"))
+        is_known = self.twins["message"].is_known(last)
+        return {**event, "last_agent_message": None} if is_known else event
+
     def _tell_shown_item(self, item: Object, pos: str, at: datetime | None) -> None:
         kind = as_text(item.get("type")) or "unknown"
         if kind in _SHOWN_ITEMS:
             text, _ = text_and_media(item.get("content"))
+            self.notes.note_message({**item, "phase": None}, None)
             self.twins[_SHOWN_ITEMS[kind]].hear(text, f"{pos}/content", at)
         elif kind == "Reasoning":
             for index, text in enumerate(as_array(item.get("summary_text"))):
@@ -367,15 +388,17 @@ class _Rollout:
         if seq is not None and event.get("results"):  # of a search, which puts out nothing else
             text, place = as_json(event["results"]), f"{pos}/results"
             self.run.result(text, place, answers=seq, call_id=call_id, at=at, **ending_of(event))
-        elif seq is not None:
-            self.endings[call_id] = ending_of(event)
+        elif seq is not None and kind in ENDINGS and call_id not in self.answered:
+            self.endings[call_id] = self.endings.get(call_id, {}) | ending_of(event)
+            self.unsaid.setdefault(call_id, (event, pos, at))
         else:
-            seq = self.run.event("other", kind, pos, call_id=call_id or None, at=at)
+            text = as_json(event)
+            seq = self.run.event("other", text, pos, actor=kind, call_id=call_id or None, at=at)
         child = as_text(event.get("new_thread_id"))
         if event.get("kind") == "started":
             child = child or as_text(event.get("agent_thread_id"))
         if child:
-            self.run.spawned(child, seq)
+            self.run.spawned(child, self.calls.get(call_id, seq))
 
     def _tell_unshown(self, *roles: str) -> None:
         """Tell what only events say."""
@@ -394,11 +417,14 @@ class _Rollout:
         """Set what is known of the whole session."""
         self._close_call()
         self._tell_unshown("user")
+        for call_id, (event, pos, at) in self.unsaid.items():
+            kind = as_text(event.get("type"))
+            self.run.event("other", as_json(event), pos, actor=kind, call_id=call_id, at=at)
         efforts = self.efforts if len(self.efforts) > 1 else "".join(self.efforts) or None
         copied = {"copied_from": self.copied} if self.copied else {}
-        metadata = {key: value for key, value in self.metadata.items() if value is not None}
         self.run.set(
-            params={"reasoning_effort": efforts} if efforts else None, metadata=metadata | copied
+            params={"reasoning_effort": efforts} if efforts else None,
+            metadata=self.notes.metadata | copied,
         )
         self.run.outcome(self.end[0], end_reason=self.end[1])
 

@@ -18,6 +18,15 @@ from loaders.values import Object, as_array, as_int, as_json, as_object, as_text
 
 TITLE = "codex exec --json"
 GIVES = ("thinking", "tokens")
+IGNORED = {
+    "type=reasoning /item/id": "the running number of the item, which its place tells",
+    "type=agent_message /item/id": "the running number of the item, which its place tells",
+    "type=error /item/id": "the running number of the item, which its place tells",
+    "type=item.started /item/status": "whatever starts is in progress, and how it ended is kept",
+    "type=item.updated /item/status": "whatever goes on is in progress, and how it ended is kept",
+    "type=item.started type=mcp_tool_call /item/result/**": "a call that starts has no result yet",
+    "type=mcp_tool_call /item/result/structured_content/**": "the content says the same in words",
+}
 
 _ITEM_EVENTS = ("item.started", "item.updated", "item.completed")
 _THREADS = {"thread.started": "thread_id", "session.created": "session_id"}
@@ -91,7 +100,7 @@ class _Thread:
         elif not kind:
             raise UnreadableRecord("no event: it has no type", pos)
         elif kind not in _THREADS:
-            run.event("other", kind, pos)
+            run.event("other", as_json(event), pos, actor=kind)
 
     def _end_turn(self, outcome: str | None, reason: str | None) -> None:
         self.is_open = False
@@ -133,7 +142,7 @@ class _Thread:
             self._begin_call(pos)
             run.message(text, f"{pos}/text")
         else:
-            run.event("other", kind, pos)
+            run.event("other", as_json(item), pos, actor=kind)
 
     def _tell_tool(self, event: str, kind: str, item: Object, pos: str) -> None:
         name = as_text(item.get("id")) or pos

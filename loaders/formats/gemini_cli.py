@@ -9,6 +9,7 @@ was taken out did happen and is told. A head with another id begins another sess
 Results lie inside the calls. Thoughts are summaries, and only their signatures are sent back, so
 what the requests held stays unknown. ``input`` includes cached tokens, ``output`` leaves out thoughts.
 A message that has no tokens of its own and follows one without calls is of the same model call.
+Early versions of Qwen Code wrote such sessions too, with replies of type ``qwen``.
 """
 
 from __future__ import annotations
@@ -37,9 +38,29 @@ from loaders.values import (
 
 TITLE = "Gemini CLI session"
 GIVES = ("thinking", "tokens", "outcome")
-
+IGNORED = {
+    **dict.fromkeys(
+        ("type=gemini /**/id", "type=user /**/id", "type=info /**/id", "type=error /**/id"),
+        "the message's id, by which later records replace it: that is done",
+    ),
+    "/**/tokens/total": "the sum of the counts that are kept",
+    "/**/toolCalls/*/displayName": "the first one of each tool is kept beside the tool's name",
+    "/**/toolCalls/*/description": "the first one of each tool is kept; others say its arguments",
+    "/**/toolCalls/*/renderOutputAsMarkdown": "how the screen shows the result",
+    "/**/toolCalls/*/resultDisplay/**": "the result in the screen's form; what the model got is kept",
+    "/**/toolCalls/*/result/*/functionResponse/name": "the call, which it is in, has the name",
+    "/**/toolCalls/*/result/*/functionResponse/id": "the call, which it is in, has the id",
+    "/**/toolCalls/*/result/*/inlineData/data": "bytes of a picture or a file, whose type is kept",
+    "status=executing /**/toolCalls/*/status": "a call that still runs shows as one without a result",
+    "/$set/lastUpdated": "the last of these times is kept",
+    "kind=main /lastUpdated": "a later patch says the time again, and the last is kept",
+    "type=message /delta": "the pieces are joined to the message that they make",
+    "type=message role=user /role": "who is not the model is the user",
+}
+_REPLIES = ("gemini", "model", "qwen")
 _IS_ERROR = {"success": False, "error": True}
 _CONTEXT_OF_SESSION = "<session_context>"  # written by the harness, as the first user message
+_TOLD_OF_HEAD = ("sessionId", "projectHash", "startTime", "directories", "type")
 _SESSION_KEYS = {"id", "sessionId", "$set", "$rewindTo"}
 _MOST_RANGES = 100  # a history in more pieces than that is not told
 
@@ -173,11 +194,9 @@ class _Session:
         run = out.trajectory(
             native_id=as_text(head.get("sessionId")),
             pos=self.pos,
-            framework="gemini-cli",
+            framework="qwen-code" if self._is_of_qwen_code() else "gemini-cli",
             started_at=as_time(head.get("startTime")),
-            metadata={
-                key: head[key] for key in ("kind", "summary") if as_text(head.get(key)) is not None
-            },
+            metadata=self._metadata(),
         )
         directories = head.get("directories")
         run.environment(
@@ -192,6 +211,21 @@ class _Session:
                 start = run.seq
                 self._tell_message(run, entry.record, entry.pos)
                 entry.seqs = start, run.seq
+
+    def _metadata(self) -> Object:
+        """What the head says beyond what has its place, and the tools as calls describe them."""
+        rest = {key: value for key, value in self.head.items() if key not in _TOLD_OF_HEAD}
+        tools: Object = {}
+        for entry in self.entries:
+            for call in map(as_object, as_array(entry.record.get("toolCalls"))):
+                said = {key: call[key] for key in ("displayName", "description") if call.get(key)}
+                if said:
+                    tools.setdefault(as_text(call.get("name")) or "", said)
+        known = {key: value for key, value in rest.items() if value is not None}
+        return known | ({"tools": tools} if tools else {})
+
+    def _is_of_qwen_code(self) -> bool:
+        return any(entry.record.get("type") == "qwen" for entry in self.entries)
 
     def _cut(self, run: Run, cut: _Entry) -> None:
         ranges: list[Range] = []
@@ -209,7 +243,7 @@ class _Session:
         kind, at = as_text(message.get("type")) or "unknown", as_time(message.get("timestamp"))
         text, media = _text_and_media(message.get("content"))
         previous, self.previous = self.previous, None
-        if kind in ("gemini", "model"):
+        if kind in _REPLIES:
             self._tell_reply(run, message, pos, previous)
         elif kind == "user" and (text or "").lstrip().startswith(_CONTEXT_OF_SESSION):
             run.event("user", text, f"{pos}/content", actor="harness", media=media, at=at)

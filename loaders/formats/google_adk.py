@@ -16,6 +16,7 @@ from typing import Any
 
 from loaders.builder import Builder
 from loaders.dialects import gemini
+from loaders.rows import Gathered, metadata_of
 from loaders.run import Run
 from loaders.sources import Head, Source
 from loaders.values import (
@@ -28,13 +29,45 @@ from loaders.values import (
     as_time,
     is_array,
     is_object,
-    total,
 )
 
 TITLE = "Google ADK session"
 GIVES = ("thinking", "tokens")
 
+IGNORED = {
+    "/**/events/*/id": "the name of an event, to which its position in the log leads as well",
+    "/**/options/function_call_event_id": "which call a result answers, as order and names tell",
+    "role=user /**/content/role": "what is no reply is a user's or a tool's, as its parts show",
+    "role=model /**/content/role": "whose a content is; a reply has its usage or its author as well",
+    "/**/*okensDetails/**": "which of the tokens are text, pictures or sound; their sums are kept",
+    "/**/*okens_details/**": "which of the tokens are text, pictures or sound; their sums are kept",
+    "/**/usageMetadata/totalTokenCount": "the sum of counts; shows whether thoughts are among them",
+    "/**/usage_metadata/total_token_count": "the sum of counts; shows whether thoughts are among them",
+}
+
 _MEDIA = ("inline_data", "file_data")
+
+
+def _camel(key: str) -> str:
+    first, *rest = key.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def _both(*keys: str) -> frozenset[str]:
+    """Keys in both of the ways in which they are written."""
+    return frozenset((*keys, *map(_camel, keys)))
+
+
+_TOLD_OF_SESSION = _both("id", "events", "app_name", "user_id", "state", "context")
+_TOLD_OF_EVENT = _both(
+    *("id", "author", "content", "timestamp", "partial", "actions", "error_code", "error_message"),
+    *("usage_metadata", "model_version", "finish_reason", "invocation_id", "branch", "node_info"),
+)
+_TOLD_OF_USAGE = _both(
+    *("prompt_token_count", "candidates_token_count", "thoughts_token_count", "total_token_count"),
+    *("cached_content_token_count", "tool_use_prompt_token_count"),
+)
+_LINKS = ("function_call_event_id", "functionCallEventId")
 
 
 def sniff(head: Head) -> bool:
@@ -66,42 +99,52 @@ def read(source: Source, out: Builder) -> None:
             session = as_object(record.get("session")) or record
             if is_array(session.get("events")):
                 place = f"{pos}/session" if "session" in record else pos
-                _tell(out, session, place)
+                if loose is not None:
+                    loose.close()
                 loose = None
+                _tell(out, session, place)
             elif _is_event(record):
                 loose = loose or _Session(out.trajectory(pos=pos))
                 loose.tell(record, pos)
             else:
                 out.problem(pos, "neither a session nor an event of one")
+    if loose is not None:
+        loose.close()
 
 
 def _tell(out: Builder, session: Object, pos: str) -> None:
     known = {key: _get(session, key) for key in ("app_name", "user_id", "state", "context")}
-    run = out.trajectory(
-        native_id=as_text(session.get("id")),
-        pos=pos,
-        metadata={key: value for key, value in known.items() if value},
-    )
-    told = _Session(run)
+    rest = _rest({key: value for key, value in session.items() if key not in _TOLD_OF_SESSION})
+    run = out.trajectory(native_id=as_text(session.get("id")), pos=pos)
+    told = _Session(run, {**_rest(known), **rest})
     for index, event in enumerate(session["events"]):
         told.tell(event, f"{pos}/events/{index}")
+    told.close()
+
+
+def _rest(values: Object) -> Object:
+    """What of an object says something: neither nulls nor empty lists and the like."""
+    return {key: value for key, value in values.items() if value}
 
 
 def _get(value: Object, key: str) -> Any:
     """The value of a key in snake case, or in camel case."""
-    if key in value:
-        return value[key]
-    first, *rest = key.split("_")
-    return value.get(first + "".join(word.capitalize() for word in rest))
+    return value[key] if key in value else value.get(_camel(key))
 
 
 class _Session:
     """Tells the events of one session."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, metadata: Object | None = None) -> None:
         self._run = run
         self._asked: datetime | None = None
+        self._metadata = metadata or {}
+        self._gathered = Gathered()
         run.set(framework="google-adk")
+
+    def close(self) -> None:
+        """No more events will come."""
+        self._run.set(metadata=metadata_of({**self._metadata, **self._gathered.metadata()}, ()))
 
     def tell(self, event: Any, pos: str) -> None:
         """Tell the next event; partial ones come again whole."""
@@ -110,6 +153,9 @@ class _Session:
             return
         if event.get("partial") is True:
             return
+        self._gathered.note("invocation_ids", _get(event, "invocation_id"))
+        self._gathered.note("branches", event.get("branch"))
+        self._gathered.note("node_paths", as_object(_get(event, "node_info")).get("path"))
         content, at = as_object(event.get("content")), as_time(event.get("timestamp"))
         author = as_text(event.get("author"))
         parts = [as_object(part) for part in as_array(content.get("parts"))]
@@ -131,13 +177,27 @@ class _Session:
         if compaction:
             text = as_json(_get(compaction, "compacted_content"))
             self._run.event("compaction", text, f"{pos}/actions/compaction", at=at)
+        self._tell_rest(event, pos, author, at)
+
+    def _tell_rest(self, event: Object, pos: str, author: str | None, at: datetime | None) -> None:
+        """What else an event says: changes of the state, transfers, sources of an answer."""
+        actions = as_object(event.get("actions"))
+        rest = {
+            **{key: value for key, value in event.items() if key not in _TOLD_OF_EVENT},
+            "actions": _rest({k: v for k, v in actions.items() if k != "compaction"}),
+        }
+        options = as_object(event.get("options"))
+        if options:  # as actions were called once
+            rest["options"] = _rest({k: v for k, v in options.items() if k not in _LINKS})
+        if shown := _rest(rest):
+            text = as_json(shown)
+            self._run.event("other", text, pos, actor=author, error_type="details", at=at)
 
     def _begin_call(
         self, event: Object, author: str | None, error: str | None, pos: str, at: datetime | None
     ) -> None:
         usage = as_object(_get(event, "usage_metadata"))
-        made = as_int(_get(usage, "candidates_token_count"))
-        thought = as_int(_get(usage, "thoughts_token_count"))
+        self._gathered.count(usage, _TOLD_OF_USAGE)
         self._run.step(
             source_pos=pos,
             agent=author,
@@ -146,10 +206,7 @@ class _Session:
             ended_at=at,
             stop_reason=as_text(_get(event, "finish_reason")),
             error=error,
-            input_tokens=as_int(_get(usage, "prompt_token_count")),
-            output_tokens=total(made, thought),
-            reasoning_tokens=thought,
-            cached_tokens=as_int(_get(usage, "cached_content_token_count")),
+            **_usage_columns(usage),
         )
 
     def _tell_reply(
@@ -204,6 +261,15 @@ class _Session:
             tell(text, pos, actor=actor, media=kinds, at=at)
         elif part and text is None and _get(part, "thought_signature") is None:
             run.event("other", as_json(sorted(part)), pos, actor=author, at=at)
+
+
+def _usage_columns(usage: Object) -> dict[str, int | None]:
+    """Token columns; through LiteLLM the candidates include the thoughts, as the total shows."""
+    columns = gemini.usage_columns(usage)
+    made, whole = _get(usage, "candidates_token_count"), _get(usage, "total_token_count")
+    if as_int(made) is not None and whole == (columns["input_tokens"] or 0) + made:
+        columns["output_tokens"] = made
+    return columns
 
 
 def _text_of(response: Any) -> str | None:

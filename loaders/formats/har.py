@@ -15,7 +15,9 @@ from typing import Any
 from loaders.bodies import body_value
 from loaders.builder import Builder
 from loaders.conversations import Recorded
+from loaders.proxies import told_headers
 from loaders.recordings import Recording
+from loaders.recordings_ignored import IGNORED as IGNORED_OF_CALLS
 from loaders.sources import Head, Source
 from loaders.values import (
     Object,
@@ -32,6 +34,36 @@ from loaders.values import (
 TITLE = "HTTP archive (HAR) of model calls"
 GIVES = ("thinking", "sent", "tools", "tokens")
 
+IGNORED = {
+    **IGNORED_OF_CALLS,
+    "/log/version": "the version of the archive's layout",
+    "/log/creator/**": "the name and version of what recorded the calls",
+    "/log/browser/**": "the name and version of what recorded the calls",
+    "/log/pages/**": "pages of a browser, which calls of a model have nothing to do with",
+    "/log/entries/*/pageref": "the page of a browser from which the call was made",
+    "/log/entries/*/_*/**": "what one browser notes for itself of how it made the call",
+    "/log/entries/*/cache/**": "what the browser had in its own cache before the call",
+    "/log/entries/*/connection": "the number of the connection over which the call went",
+    "/log/entries/*/serverIPAddress": "the address behind the host's name, which is kept",
+    "/log/entries/*/timings/**": "the parts of the time that the call took, which is kept",
+    "/log/entries/*/*/bodySize": "the length of the body, which is told",
+    "/log/entries/*/*/headersSize": "the length of the headers",
+    "/log/entries/*/*/httpVersion": "the version of HTTP under the call",
+    "/log/entries/*/*/cookies/**": "secrets between client and service",
+    "/log/entries/*/request/method": "calls of a model are all of one method",
+    "/log/entries/*/request/headers/**": "the client's name and the features it asks for are kept; "
+    "the others are about the transfer, or secret",
+    "/log/entries/*/request/queryString/**": "the address, which is kept, ends in it",
+    "/log/entries/*/request/postData/mimeType": "the body itself shows that it is JSON",
+    "/log/entries/*/response/headers/**": "kinds and lengths of bodies, names for support",
+    "/log/entries/*/response/status": "a call that failed tells its error; the others are all alike",
+    "/log/entries/*/response/statusText": "a call that failed tells its error; the others are all alike",
+    "/log/entries/*/response/redirectURL": "a call that is sent elsewhere is followed by the other one",
+    "/log/entries/*/response/content/size": "the length of the body, which is told",
+    "/log/entries/*/response/content/compression": "how much shorter the body was when it was sent",
+    "/log/entries/*/response/content/mimeType": "the body itself shows whether it is JSON or a stream",
+    "/log/entries/*/response/content/encoding": "the text itself shows whether it is in base64",
+}
 _LOG_KEYS = {"version", "creator", "browser", "pages", "entries"}
 _LONGEST_MS = 30 * 86_400_000
 
@@ -85,14 +117,30 @@ def _calls(entries: list[Any], out: Builder) -> Iterator[Recorded]:
         yield Recorded(
             as_object(sent),
             answered,
-            f"{pos}/request/postData/text",
-            f"{pos}/response/content/text",
+            pos + _place_in(entry, "request", "postData", "text"),
+            pos + _place_in(entry, "response", "content", "text"),
             _status(response),
             began,
             _end_of(began, entry),
             url=as_text(request.get("url")),
+            extra=told_headers(request.get("headers")) | _comment(entry),
             order=index,
         )
+
+
+def _place_in(entry: Object, *keys: str) -> str:
+    """The pointer to a body, or as far as the entry goes where it has none."""
+    place, value = "", entry
+    for key in keys:
+        if not is_object(value) or key not in value:
+            break
+        place, value = f"{place}/{key}", value[key]
+    return place
+
+
+def _comment(entry: Object) -> Object:
+    comment = as_text(entry.get("comment"))
+    return {"comment": comment} if comment else {}
 
 
 def _status(response: Object) -> int | None:

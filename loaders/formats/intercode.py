@@ -36,8 +36,11 @@ TITLE = "InterCode result"
 GIVES = ("thinking", "outcome")
 
 _FILE_NAME = re.compile(r"ic_[a-z]+_multiturn_(?P<model>.+)[-_]\d+_turns.*")
-_PARALLEL = ("thoughts", "steps", "actions", "observations", "rewards", "valid_action")
-_REPEATED = ("agent_obs", "eval_obs")  # the last observation, and the one that was wanted
+_TOLD = ("task_id", "query", "environment", "turn_history", "summary")
+_EVENTS = ("thoughts", "steps", "actions", "observations", "valid_action")
+_PARALLEL = (*_EVENTS, "rewards")
+_PLACES = ("actions", *_PARALLEL)
+"""Where a turn stands: at its action, if it has one."""
 
 
 def sniff(head: Head) -> bool:
@@ -65,7 +68,7 @@ def _read_episode(episode: Object, index: str, pos: str, out: Builder) -> Run:
     history = {
         name: as_array(turns) for name, turns in as_object(episode.get("turn_history")).items()
     }
-    summary, info = as_object(episode.get("summary")), as_object(episode.get("info"))
+    summary = as_object(episode.get("summary"))
     dataset = PurePosixPath(as_text(episode.get("dataset")) or "").stem
     task = as_name(episode.get("task_id")) or index
     run = out.trajectory(
@@ -76,19 +79,17 @@ def _read_episode(episode: Object, index: str, pos: str, out: Builder) -> Run:
         task_id=f"{dataset}/{task}" if dataset else task,
         metadata={
             "strategy": _strategy(history),
-            "dataset": as_text(episode.get("dataset")),
-            "hardness": as_text(episode.get("hardness")),
-            "turns_taken": as_int(summary.get("turns_taken")),
-            "turns_max": as_int(summary.get("turns_max")),
-            "rewards": history.get("rewards"),
-            "info": {key: value for key, value in info.items() if key not in _REPEATED},
+            **{key: value for key, value in summary.items() if key != "max_reward"},
+            **{key: value for key, value in episode.items() if key not in _TOLD},
+            **{key: value for key, value in history.items() if key not in _EVENTS},
         },
     )
     run.environment(environment=as_text(episode.get("environment")), dataset=dataset or None)
-    run.user(as_text(episode.get("query")), f"{pos}/query")
+    if "query" in episode:
+        run.user(as_text(episode["query"]), f"{pos}/query")
     _write_turns(run, history, as_int(summary.get("turns_taken")), f"{pos}/turn_history")
     reward = as_float(summary.get("max_reward"))
-    parts = as_object(info.get("reward"))
+    parts = as_object(as_object(episode.get("info")).get("reward"))
     run.outcome(
         success=None if reward is None else reward == 1,
         score=reward,
@@ -107,13 +108,19 @@ def _write_turns(
     run: Run, history: dict[str, list[Any]], turns_taken: int | None, pos: str
 ) -> None:
     lengths = {name: len(history[name]) for name in _PARALLEL if name in history}
-    lengths.pop("steps", None)  # refining goes on without a plan
+    planned = lengths.pop("steps", 0)  # refining goes on without a plan
     if len(set(lengths.values())) > 1:
         run.problem(pos, f"lists of unequal length: {lengths}")
-    for index in range(max(lengths.values(), default=0)):
+    turns = max(lengths.values(), default=0)
+    for index in range(turns):
         turn = {name: _at(history.get(name, ()), index) for name in _PARALLEL}
+        turn["pos"] = next(
+            f"{pos}/{name}/{index}" for name in _PLACES if lengths.get(name, 0) > index
+        )
         is_harness = turns_taken is not None and turns_taken <= index and "thoughts" in history
         _write_turn(run, turn, index, pos, "harness" if is_harness else None)
+    for index in range(turns, planned):  # the episode ended before it came to this
+        run.event("other", as_text(history["steps"][index]), f"{pos}/steps/{index}", actor="plan")
 
 
 def _at(turns: Any, index: int) -> Any:
@@ -126,7 +133,7 @@ def _write_turn(run: Run, turn: Object, index: int, pos: str, actor: str | None)
     if plan is not None:
         run.user(plan, f"{pos}/steps/{index}", actor="plan")
     if actor is None:
-        run.step(source_pos=f"{pos}/actions/{index}")
+        run.step(source_pos=turn["pos"])
     if thought and actor is None:
         run.thinking(thought, f"{pos}/thoughts/{index}")
     elif thought:

@@ -22,12 +22,14 @@ from loaders.dialects import langchain as messages_of
 from loaders.dialects import openai_chat
 from loaders.dialects.langchain import unpacked
 from loaders.dialects.requests import RepeatedMessages
-from loaders.rows import identity_of, metadata_of, outcome_of, unfolded
+from loaders.rows import Gathered, identity_of, metadata_of, outcome_of, unfolded
 from loaders.run import Run
 from loaders.sources import Head, Source
 from loaders.values import (
     Object,
     as_array,
+    as_float,
+    as_json,
     as_object,
     as_text,
     as_time,
@@ -38,8 +40,41 @@ from loaders.values import (
 TITLE = "LangChain messages and LangSmith runs"
 GIVES = ("thinking", "sent", "tools", "tokens", "outcome")
 
+IGNORED = {
+    **messages_of.IGNORED,
+    "/**/dotted_order": "where a run stands among the others, which the order of the steps tells",
+    "/post/*/extra/**": "what is known when a run begins; the patch at its end says it again",
+    "/**/extra/metadata/langgraph_*/**": "where in a graph a run stands; its node's name is kept",
+    "/**/extra/metadata/*checkpoint_ns": "where in a graph a run stands; its node's name is kept",
+    "run_type=chain /**/inputs/**": "the state around calls, whose messages their own runs hold",
+    "run_type=chain /**/outputs/**": "the state around calls, whose messages their own runs hold",
+    "run_type=tool /**/inputs/**": "arguments of a call, which stand in the reply that made it",
+    "run_type=tool /**/outputs/**": "a tool's result, which the next request holds",
+    "/**/parent_run_id": "which run is around which, as the steps and their agents tell",
+    "/**/serialized/**": "how a class or a function is spelled in code; settings of calls are kept",
+    "/**/ls_model_name": "the model that was asked for, as the settings say; a reply names its own",
+    "/**/ls_model_type": "says that the model is one that chats, as its messages show",
+    "/**/outputs/choices/*/index": "the number of a reply among several, of which agents ask for one",
+    "/**/outputs/choices/*/message/role": "a reply is an assistant's, wherever it stands",
+    "/**/outputs/created": "when the reply was made, to the second; its run has the time",
+    "/**/outputs/id": "the provider's name of its reply, to which nothing refers",
+    "/**/outputs/object": "says that a reply of chat completions is one",
+    "/**/outputs/system_fingerprint": "the provider's mark of its own software",
+}
+
 _MESSAGES_IN = ("messages", "history", "chat_history", "output")
 _RUNS_IN = ("runs", "post", "patch")
+_TOLD_OF_RUN = (
+    *("id", "trace_id", "parent_run_id", "dotted_order", "run_type", "inputs", "outputs", "extra"),
+    *("start_time", "end_time", "error", "child_runs", "events", "serialized", "feedback_stats"),
+    *("total_cost", "attachments"),
+)
+_TOLD_OF_METADATA = ("ls_model_name", "ls_provider", "ls_model_type", "lc_agent_name")
+_OF_A_GRAPH = ("langgraph_", "checkpoint_")
+_TOLD_OF_USAGE = (
+    *("input_tokens", "output_tokens", "total_tokens", "input_token_details.cache_read"),
+    *("output_token_details.reasoning",),
+)
 _MODELS = ("llm", "chat_model")
 Found = tuple[Object, str]
 
@@ -108,10 +143,11 @@ def _runs_in(record: Any, pos: str) -> Iterator[Found]:
         value, place = stack.pop()
         if _is_run(value):
             yield value, place
-        keys = ("child_runs",) if _is_run(value) else _RUNS_IN
-        for key in keys:
+        inner: list[Found] = []
+        for key in ("child_runs",) if _is_run(value) else _RUNS_IN:
             items = enumerate(map(as_object, as_array(value.get(key))))
-            stack.extend((item, f"{place}/{key}/{n}") for n, item in items if _is_run(item))
+            inner.extend((item, f"{place}/{key}/{n}") for n, item in items if _is_run(item))
+        stack.extend(reversed(inner))
 
 
 # ---------------------------------------------------------------------- messages alone
@@ -167,6 +203,11 @@ class _Traced:
                 return half[key], f"{pos}/{key}"
         return None, self.pos
 
+    def rest(self) -> Object:
+        """What else is said of the run."""
+        keys = {key for half, _ in self._halves for key in half if key not in _TOLD_OF_RUN}
+        return {key: value for key in sorted(keys) if (value := self.get(key)) is not None}
+
 
 class _Trace:
     """Tells the runs of one trace."""
@@ -188,19 +229,17 @@ class _Trace:
         version = runtime.get("library_version", runtime.get("langchain_core_version"))
         is_langchain = (as_text(runtime.get("library")) or "").startswith("langchain")
         run.environment(platform=as_text(runtime.get("platform")))
-        kept = {
-            "name": root.get("name"),
-            "session_name": root.get("session_name"),
-            "tags": root.get("tags"),
-            **as_object(extra.get("metadata")),
-        }
+        kept = {**root.rest(), "runtime": runtime or None, **self._gathered()}
         run.set(
             metadata=metadata_of(kept, ()),
             framework="langchain" if is_langchain else None,
             framework_version=as_text(version) if is_langchain else None,
             started_at=as_time(root.get("start_time")),
             ended_at=as_time(root.get("end_time")),
+            cost_usd=_cost(root.get("total_cost")),
         )
+        if scores := [*_scores(root.get("feedback_stats"))]:
+            run.outcome(scores=scores)
         models = [one for one in self._members if one.get("run_type") in _MODELS]
         for one in self._members:
             if one.get("run_type") == "tool" and as_text(one.get("error")):
@@ -212,7 +251,20 @@ class _Trace:
         error = as_text(root.get("error"))
         if error:
             run.event("error", error, root.find("error")[1])
-            run.outcome("error", end_reason=error.strip().split("\n")[-1])
+            last = error.strip().split("\n")[-1]
+            run.outcome("error", end_reason=last, scores=scores)
+
+    def _gathered(self) -> Object:
+        """What the runs say of themselves, and counts of tokens that have no column."""
+        seen = Gathered()
+        for one in self._members:
+            metadata = as_object(as_object(one.get("extra")).get("metadata"))
+            for name, value in metadata.items():
+                if name not in _TOLD_OF_METADATA and not name.startswith(_OF_A_GRAPH):
+                    seen.note(name, value)
+            if one.get("run_type") in _MODELS:
+                seen.count(as_object(one.get("outputs")).get("usage_metadata"), _TOLD_OF_USAGE)
+        return seen.metadata()
 
     def _call_of(self, tool: _Traced) -> str | None:
         """The id of the call that a tool's run answered."""
@@ -279,6 +331,21 @@ class _Trace:
             self._repeated.reply(reply, agent, write)
         elif not one.get("error"):
             run.problem(one.pos, "a call of a model without a reply")
+
+
+def _cost(value: Any) -> float | None:
+    """A sum of dollars, which the API writes as text."""
+    try:
+        return as_float(float(value) if isinstance(value, str) else value) or None
+    except ValueError:
+        return None
+
+
+def _scores(stats: Any) -> Iterator[tuple[str, float | None, str | None]]:
+    """The mean of each kind of feedback on a trace."""
+    for name, stat in as_object(stats).items():
+        mean = as_object(stat).get("avg")
+        yield name, as_float(mean), as_json(stat)
 
 
 def _messages(value: Any, pos: str) -> Iterator[Found]:

@@ -109,6 +109,8 @@ def _is_part(record: Any) -> bool:
     mode, _, data, _ = _mode_of(record)
     if mode:
         return mode != "messages"
+    if "run_type" in as_object(record):
+        return False  # LangSmith's: its outputs may look like what a node gave
     given = [one for v in as_object(data).values() for one in (v if is_array(v) else [v])]
     nodes = [as_object(as_object(one).get("update", one)) for one in given]
     listed = (item for update in nodes for item in as_array(update.get("messages")))

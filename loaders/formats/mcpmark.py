@@ -14,7 +14,10 @@ from loaders.values import Object, as_bool, as_float, as_int, as_object, as_text
 TITLE = "MCPMark summary"
 GIVES = ("tokens", "outcome")
 LOGS_THINKING = "never"
+IGNORED = {"/runs/*/token_usage/total_tokens": "the sum of the two counts that are kept"}
 
+_TOLD_OF_USAGE = ("input_tokens", "output_tokens", "reasoning_tokens", "total_tokens")
+_TOLD_OF_A_RUN = ("success", "error_message", "execution_time", "token_usage")
 _LIMITS = ("Max turns (", "litellm.ContextWindowExceededError")
 
 
@@ -48,9 +51,10 @@ def _read_attempt(attempt: Object, trial: str, pos: str, record: Object, out: Bu
         output_tokens=as_int(usage.get("output_tokens")),
         reasoning_tokens=as_int(usage.get("reasoning_tokens")),
         metadata={
-            "service": service,
-            "turn_count": as_int(attempt.get("turn_count")),
+            **{key: value for key, value in record.items() if key not in ("model", "task", "runs")},
             "execution_time_s": as_float(attempt.get("execution_time")),
+            **{key: value for key, value in attempt.items() if key not in _TOLD_OF_A_RUN},
+            **{key: value for key, value in usage.items() if key not in _TOLD_OF_USAGE},
         },
     )
     run.environment(service=service)

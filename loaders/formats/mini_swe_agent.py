@@ -312,7 +312,10 @@ class _Teller:
         self._pending = []
         if is_array(items):
             for index, item in enumerate(items):
-                _write_item(run, as_object(item), f"{pos}/output/{index}", when)
+                if is_object(item):
+                    _write_item(run, item, f"{pos}/output/{index}", when)
+                else:
+                    run.problem(f"{pos}/output/{index}", "not an item of output")
             return
         _write_thinking_from_elsewhere(run, message, {} if record else response, pos, when)
         write_reply_parts(run, message, pos, at=when)

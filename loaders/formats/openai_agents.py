@@ -20,6 +20,7 @@ from loaders.builder import Builder
 from loaders.dialects import openai_chat, responses
 from loaders.dialects.openai_chat import Thought, all_thoughts_of, text_and_media
 from loaders.dialects.requests import RepeatedMessages
+from loaders.rows import Gathered, metadata_of
 from loaders.sources import Head, Source
 from loaders.values import (
     Object,
@@ -35,8 +36,39 @@ from loaders.values import (
 TITLE = "OpenAI Agents SDK trace"
 GIVES = ("thinking", "sent", "tools", "tokens")
 
+IGNORED = {
+    "/**/id": "the name of a span or an item; calls have ids of their own, and traces and replies too",
+    "/**/parent_id": "which span is around which: the steps name the agent around them",
+    "/**/started_at": "calls of models and tools have times; what is around them spans these",
+    "/**/ended_at": "calls of models and tools have times; what is around them spans these",
+    "/**/tool_calls/*/type": "every call is of a function, as its name and arguments show",
+    "type=custom /**/data/sdk_span_type": "says that the SDK itself made the span, of a turn or a task",
+    "type=custom /**/data/agent_name": "the agent at work, which the span of the agent names",
+    "type=custom /**/data/turn": "the number of a turn, which has one call of a model",
+    "type=custom /**/data/usage/**": "the sum of what the calls within a turn or a task count",
+    "type=custom /**/data/name": "the name of the workflow, which the trace has",
+    "type=custom /**/span_data/type": "a span of the SDK's own is told by what its calls tell",
+    "type=custom /**/span_data/name": "says turn or task; spans that a program made are told whole",
+    "/**/usage/requests": "how many calls of a model a span holds, which is one",
+    "/**/usage/total_tokens": "the sum of two counts that are kept",
+    "/**/reasoning_details/*/format": "whose notation the details are in; the text is kept",
+    "/**/reasoning_details/*/index": "the number of a detail, which its place tells",
+    "/**/reasoning_details/*/type": "what a detail is, as the state of the thinking says",
+    "/**/span_data_*/**": "an exporter's copy of what stands in span_data or in the response",
+    "/count": "how many traces an exporter put into the file",
+    "/timestamp": "when an exporter wrote the file",
+}
+
 _OBJECTS = ("trace", "trace.span")
 _LISTS_IN = ("traces", "data", "spans")
+_TOLD_OF_TRACE = ("object", "id", "at")
+_TOLD_OF_AGENT = ("type", "name", "tools")
+_TOLD_OF_USAGE = (
+    *("input_tokens", "output_tokens", "total_tokens", "requests"),
+    *("input_tokens_details.cached_tokens", "output_tokens_details.reasoning_tokens"),
+    *("prompt_tokens", "completion_tokens"),
+)
+_MADE_BY_THE_SDK = ("turn", "task")
 _MOST_CHARS = 4 << 20
 Found = tuple[Object, str]
 
@@ -94,13 +126,15 @@ class _Trace:
     def __init__(self, trace: Object, name: str | None, spans: list[Found], out: Builder) -> None:
         self._spans = sorted(spans, key=_begin)
         self._agents: dict[str | None, str] = {}
-        keys = ("workflow_name", "group_id", "metadata")
         self._run = out.trajectory(
             native_id=name,
             pos=as_text(trace.get("at")) or (self._spans[0][1] if self._spans else None),
             framework="openai-agents",
-            metadata={key: trace[key] for key in keys if trace.get(key)},
         )
+        said = {key: value for key, value in trace.items() if key not in _TOLD_OF_TRACE and value}
+        self._metadata = metadata_of(said, ())
+        self._gathered = Gathered()
+        self._responses: list[str] = []
         self._messages = RepeatedMessages(self._run, _key, _thoughts, self._tell_message)
         self._tools: dict[str, str | None] = {}
         self._ran: dict[Any, deque[Found]] = defaultdict(deque)
@@ -120,15 +154,23 @@ class _Trace:
                 self._ran[as_text(data.get("name")), as_text(data.get("output"))].append(
                     (span, pos)
                 )
-            elif kind in ("handoff", "guardrail", "mcp_tools", "unknown"):
+            elif as_object(data.get("data")).get("sdk_span_type") not in _MADE_BY_THE_SDK:
                 shown = {key: value for key, value in data.items() if key != "type"}
-                at = as_time(span.get("started_at"))
-                self._run.event("other", as_json(shown), pos, error_type=kind, at=at)
+                began, ended = as_time(span.get("started_at")), as_time(span.get("ended_at"))
+                took = (ended - began).total_seconds() if began and ended else None
+                more: dict[str, Any] = {"at": began, "duration_s": took}
+                self._run.event("other", as_json(shown), pos, error_type=kind, **more)
             if kind not in ("generation", "response", "function") and as_object(span.get("error")):
                 self._tell_error(as_object(span["error"]), pos)
         self._tell_unmatched()
+        if self._responses:
+            self._metadata["response_ids"] = self._responses
+        self._run.set(metadata={**self._metadata, **self._gathered.metadata()})
 
     def _tell_agent(self, data: Object) -> None:
+        rest = {k: v for k, v in data.items() if k not in _TOLD_OF_AGENT and v not in (None, [])}
+        if rest:
+            self._gathered.note("agents", {"name": data.get("name"), **rest})
         names = [as_text(name) for name in as_array(data.get("tools"))]
         self._run.tools([(name, None, None) for name in names if name])
 
@@ -143,8 +185,8 @@ class _Trace:
 
     def _tell_error(self, error: Object, pos: str) -> None:
         text = as_text(error.get("message")) or as_json(error)
-        detail = as_json(error.get("data")) if error.get("data") else None
-        self._run.event("error", "\n".join(filter(None, (text, detail))), f"{pos}/error")
+        detail = [f"{key}: {as_json(value)}" for key, value in as_object(error.get("data")).items()]
+        self._run.event("error", "\n".join(filter(None, (text, *detail))), f"{pos}/error")
         self._run.outcome("error", end_reason=text)
 
     # ------------------------------------------------------------------ model calls
@@ -166,6 +208,9 @@ class _Trace:
         self._tell_unmatched()
         usage = as_object(data.get("usage") or body.get("usage"))
         columns = responses.usage_columns(usage)
+        self._gathered.count(usage, _TOLD_OF_USAGE)
+        if name := as_text(data.get("response_id")) or as_text(body.get("id")):
+            self._responses.append(name)
         error = as_object(span.get("error"))
         run.step(
             source_pos=pos,
@@ -219,7 +264,16 @@ class _Trace:
         tool = self._tools.get(as_text(result.get("tool_call_id")) or "")
         text, _ = text_and_media(result.get("content"))
         same = self._ran.get((tool, text))
-        return _ending(same.popleft()[0]) if same else {}
+        if not same:
+            return {}
+        span, _ = same.popleft()
+        self._note_tool(span)
+        return _ending(span)
+
+    def _note_tool(self, span: Object) -> None:
+        """What a tool's span says that has no column: details of an error, and of a server's tool."""
+        self._gathered.note("tool_errors", as_object(span.get("error")).get("data"))
+        self._gathered.note("mcp", as_object(span.get("span_data")).get("mcp_data"))
 
     def _tell_unmatched(self) -> None:
         """Tell tools that ran and whose results no request has shown so far."""
@@ -227,6 +281,7 @@ class _Trace:
         self._ran.clear()
         for span, pos in ran:
             data = as_object(span.get("span_data"))
+            self._note_tool(span)
             name, at = as_text(data.get("name")), as_time(span.get("started_at"))
             if self._has_content:
                 seq = None
@@ -234,7 +289,7 @@ class _Trace:
                 seq = self._run.call(name, data.get("input"), f"{pos}/span_data/input", at=at)
             text = as_text(data.get("output"))
             more = _ending(span)
-            place = f"{pos}/span_data/output"
+            place = pos if text is None else f"{pos}/span_data/output"
             if seq is None:
                 self._run.result(text, place, tool=name, by_order=True, **more)
             else:

@@ -14,10 +14,15 @@ from __future__ import annotations
 
 from loaders import transcripts
 from loaders.builder import Builder
+from loaders.recordings_ignored import IGNORED as IGNORED_OF_CALLS
 from loaders.sources import Head, Source
 
 TITLE = "OpenAI chat completions"
 GIVES = ("thinking", "sent", "tools", "tokens", "outcome")
+IGNORED = {
+    **IGNORED_OF_CALLS,
+    **transcripts.IGNORED,
+}
 
 
 def sniff(head: Head) -> bool:

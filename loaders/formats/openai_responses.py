@@ -17,6 +17,7 @@ from loaders.builder import Builder
 from loaders.dialects import responses
 from loaders.dialects.responses import is_item, is_output, is_response
 from loaders.recordings import CallLog, Recording, api_in, calls_of_cassette, is_cassette
+from loaders.recordings_ignored import IGNORED
 from loaders.rows import identity_of, metadata_of, outcome_of, unfolded
 from loaders.run import Run
 from loaders.sources import Head, Source
@@ -24,6 +25,7 @@ from loaders.values import Object, as_array, as_object, as_text, as_time, is_arr
 
 TITLE = "OpenAI Responses"
 GIVES = ("thinking", "sent", "tools", "tokens")
+__all__ = ["GIVES", "IGNORED", "TITLE", "read", "sniff"]
 
 _LOOKED_AT = 20
 _ITEMS_IN = ("items", "input", "output", "messages", "new_items")

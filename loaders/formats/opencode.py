@@ -20,6 +20,16 @@ from typing import Any, NamedTuple
 
 from loaders.builder import Builder
 from loaders.errors import UnreadableRecord
+from loaders.formats._opencode_ignored import PATHS
+from loaders.formats._opencode_parts import (
+    duration_of,
+    error_of,
+    mime_of,
+    name_of_file,
+    rest_of,
+    signature_of,
+    token_columns,
+)
 from loaders.sources import Head, Source
 from loaders.values import (
     Object,
@@ -31,11 +41,11 @@ from loaders.values import (
     as_object,
     as_text,
     as_time,
-    total,
 )
 
 TITLE = "OpenCode session"
 GIVES = ("thinking", "tokens")
+IGNORED = PATHS
 
 _PARTS = (
     *("text", "reasoning", "tool", "file", "patch", "snapshot", "agent", "subtask", "retry"),
@@ -43,10 +53,10 @@ _PARTS = (
 )
 _SESSION_KEYS = {"id", "projectID", "directory", "time"}
 _MESSAGE_KEYS = {"id", "sessionID", "role"}
-_SIGNATURES = ("signature", "redactedData", "reasoningEncryptedContent", "thoughtSignature")
+_NOT_ENDED = ("pending", "running")
 _SUMMARISING = ("openai", "azure", "google", "vertex")
 _OUTCOMES = {"MessageAbortedError": "cancelled", "MessageOutputLengthError": "limit"}
-_KEPT = ("title", "slug", "projectID", "share", "permission", "revert")
+_TOLD_OF_SESSION = ("id", "version", "directory", "time")
 
 
 def sniff(head: Head) -> bool:
@@ -190,7 +200,10 @@ class _Session:
             started_at=as_time(self._time.get("created")),
         )
         self.run.environment(cwd=as_text(info.get("directory")))
-        self._metadata = {key: info[key] for key in _KEPT if info.get(key) is not None}
+        times = {key: value for key, value in self._time.items() if key != "created"}
+        self._metadata = rest_of(info, _TOLD_OF_SESSION) | ({"time": times} if times else {})
+        self._turns: list[Object] = []
+        self._compactions: list[Object] = []
         self._costs: list[float] = []
         self._providers: set[str] = set()
         self._variants: set[str] = set()
@@ -210,11 +223,23 @@ class _Session:
         if variant := as_text(info.get("variant")):
             self._variants.add(variant)
         if info["role"] == "user":
+            at = as_time(as_object(info.get("time")).get("created"))
+            self._note_turn(as_object(info.get("summary")))
             for part in parts:
-                self._tell_asked(part, as_time(as_object(info.get("time")).get("created")))
+                self._tell_asked(part, at)
+            if not parts:
+                self.run.user(None, pos, at=at)
         else:
             self._last = info
             self._tell_reply(info, pos, parts)
+
+    def _note_turn(self, summary: Object) -> None:
+        """What OpenCode wrote down of a turn: its title, and the files that it changed."""
+        diffs = as_array(summary.get("diffs"))
+        changed = [rest_of(as_object(diff), ("before", "after")) for diff in diffs]
+        turn = rest_of(summary, ("diffs",)) | ({"diffs": changed} if changed else {})
+        if turn:
+            self._turns.append(turn)
 
     # ------------------------------------------------------------------ what the user says
 
@@ -225,7 +250,9 @@ class _Session:
         if kind == "text" and content.get("ignored") is not True:
             self.run.user(as_text(content.get("text")), f"{pos}/text", actor=actor, at=at)
         elif kind == "file":
-            self.run.user(None, pos, actor=actor, media=[_mime(content)], at=at)
+            text, place = name_of_file(content)
+            media = [mime_of(content)]
+            self.run.event("user", text, f"{pos}{place}", actor=actor, media=media, at=at)
         else:
             self._tell_note(part, at)
 
@@ -235,8 +262,9 @@ class _Session:
         kind = as_text(content.get("type")) or "unknown"
         if kind == "compaction":
             self.run.event("compaction", None, pos, actor="harness", at=at)
+            self._compactions.append(rest_of(content, ("id", "messageID", "sessionID", "type")))
         elif kind == "retry":
-            name, text = _error(content.get("error"))
+            name, text = error_of(content.get("error"))
             self.run.event("error", text, f"{pos}/error", error_type=name, at=at)
         elif kind == "patch":
             files = "\n".join(filter(None, map(as_text, as_array(content.get("files")))))
@@ -252,8 +280,8 @@ class _Session:
         calls = list(_model_calls(parts))
         for call in calls:
             self._tell_model_call(info, pos, call, is_only=len(calls) == 1)
-        time = as_object(info.get("time"))
-        name, text = _error(info.get("error"))
+        time, model = as_object(info.get("time")), as_object(info.get("model"))
+        name, text = error_of(info.get("error"))
         if info.get("error"):
             self.run.update_step(error=f"{name}: {text}" if text else name)
             at = as_time(time.get("completed"))
@@ -262,20 +290,21 @@ class _Session:
             self._is_compacted = True
         if (cost := as_float(info.get("cost"))) is not None:
             self._costs.append(cost)
-        if provider := as_text(info.get("providerID")):
+        if provider := as_text(info.get("providerID")) or as_text(model.get("providerID")):
             self._providers.add(provider)
 
     def _tell_model_call(self, info: Object, pos: str, call: list[_Part], is_only: bool) -> None:
         ends = [part.content for part in call if part.content.get("type") == "step-finish"]
         finish: Object = ends[0] if ends else {}
         time = as_object(info.get("time"))
-        usage = _token_columns(finish.get("tokens"))
+        usage = token_columns(finish.get("tokens"))
         if is_only:
-            usage = usage or _token_columns(info.get("tokens"))
+            usage = usage or token_columns(info.get("tokens"))
         self.run.step(
             source_pos=pos,
             agent=as_text(info.get("agent")) or as_text(info.get("mode")),
-            model=as_text(info.get("modelID")),
+            model=as_text(info.get("modelID"))
+            or as_text(as_object(info.get("model")).get("modelID")),
             started_at=as_time(time.get("created")) if is_only else None,
             ended_at=as_time(time.get("completed")) if is_only else None,
             stop_reason=as_text(finish.get("reason"))
@@ -295,27 +324,27 @@ class _Session:
         content, pos = part
         kind = content.get("type")
         at = as_time(as_object(content.get("time")).get("start"))
+        more: dict[str, Any] = {"at": at, "duration_s": duration_of(content.get("time"))}
         if kind == "tool":
             return self._tell_call(content, pos)
         if kind == "text":
             actor = "harness" if content.get("synthetic") is True else None
-            self.run.message(as_text(content.get("text")), f"{pos}/text", actor=actor, at=at)
+            sign, _ = signature_of(content)
+            text = as_text(content.get("text"))
+            place = f"{pos}/text" if "text" in content else pos
+            self.run.message(text, place, actor=actor, signature=sign, **more)
         elif kind == "reasoning":
-            self._tell_thinking(content, pos, at)
+            self._tell_thinking(content, pos, more)
         elif kind == "file":
-            self.run.message(None, pos, media=[_mime(content)], at=at)
+            text, place = name_of_file(content)
+            self.run.message(text, f"{pos}{place}", media=[mime_of(content)], at=at)
         elif kind not in ("step-start", "step-finish"):
             self._tell_note(part, at)
         return None
 
-    def _tell_thinking(self, content: Object, pos: str, at: datetime | None) -> None:
+    def _tell_thinking(self, content: Object, pos: str, more: dict[str, Any]) -> None:
         text = as_text(content.get("text"))
-        marks = {
-            key: value
-            for provider in as_object(content.get("metadata")).values()
-            for key, value in as_object(provider).items()
-        }
-        signature = next((as_text(marks.get(key)) for key in _SIGNATURES if marks.get(key)), None)
+        signature, marks = signature_of(content)
         if marks.get("redactedData"):
             state = "redacted"
         elif text:
@@ -324,9 +353,9 @@ class _Session:
         elif marks:
             state = "hidden"
         else:
-            self.run.event("other", None, pos, error_type="empty_reasoning", at=at)
+            self.run.event("other", None, pos, error_type="empty_reasoning", **more)
             return
-        self.run.thinking(text or None, pos, state=state, signature=signature, at=at)
+        self.run.thinking(text or None, pos, state=state, signature=signature, **more)
 
     def _tell_call(self, content: Object, pos: str) -> int:
         state = as_object(content.get("state"))
@@ -335,6 +364,7 @@ class _Session:
             state.get("input", state.get("raw")),
             pos,
             call_id=as_text(content.get("callID")),
+            signature=signature_of(content)[0],
             at=as_time(as_object(state.get("time")).get("start")),
         )
         metadata = as_object(state.get("metadata"))
@@ -348,13 +378,14 @@ class _Session:
         content, pos = part
         state = as_object(content.get("state"))
         status = state.get("status")
-        if status in ("pending", "running"):
+        if status != "completed":
+            self._tell_output_so_far(state, content, pos)
+        if status in _NOT_ENDED:
             return
         key = "error" if status == "error" else "output"
         if status != "error" and key not in state:
             return
         time, metadata = as_object(state.get("time")), as_object(state.get("metadata"))
-        start, end = as_time(time.get("start")), as_time(time.get("end"))
         self._pruned += time.get("compacted") is not None
         output = state.get(key)
         self.run.result(
@@ -367,20 +398,41 @@ class _Session:
             ),
             exit_code=as_int(metadata.get("exit")),
             truncated=as_bool(metadata.get("truncated")),
-            media=[_mime(as_object(file)) for file in as_array(state.get("attachments"))] or None,
-            at=end,
-            duration_s=(end - start).total_seconds() if start and end else None,
+            media=[mime_of(as_object(file)) for file in as_array(state.get("attachments"))] or None,
+            at=as_time(time.get("end")),
+            duration_s=duration_of(time),
         )
+
+    def _tell_output_so_far(self, state: Object, content: Object, pos: str) -> None:
+        """What a tool put out that did not come to its end: the model was not given it."""
+        metadata = as_object(state.get("metadata"))
+        for said, place in ((metadata, "/state/metadata"), (state, "/state")):
+            text = as_text(said.get("output"))
+            if text and (place != "/state" or state.get("status") in ("error", *_NOT_ENDED)):
+                self.run.event(
+                    "other",
+                    text,
+                    f"{pos}{place}/output",
+                    actor="harness",
+                    call_id=as_text(content.get("callID")),
+                    error_type="output_so_far",
+                )
+                return
 
     # ------------------------------------------------------------------ the end
 
     def finish(self) -> None:
         """How the session ended, and what is known of it as a whole."""
-        name, _ = _error(self._last.get("error"))
+        name, _ = error_of(self._last.get("error"))
         outcome = _OUTCOMES.get(name or "", "error") if self._last.get("error") else None
         self.run.outcome(outcome, end_reason=name or as_text(self._last.get("finish")))
         if self._pruned:
             self._metadata["results_later_cleared_from_context"] = self._pruned
+        for key, notes in (("turns", self._turns), ("compactions", self._compactions)):
+            if any(notes):
+                self._metadata[key] = notes
+        if len(self._providers) > 1:
+            self._metadata["providers"] = sorted(self._providers)
         self.run.set(
             cost_usd=sum(self._costs) or None,
             provider=self._providers.pop() if len(self._providers) == 1 else None,
@@ -401,34 +453,3 @@ def _model_calls(parts: list[_Part]) -> Iterator[list[_Part]]:
             has_start = True
         call.append(part)
     yield call
-
-
-def _token_columns(tokens: Any) -> dict[str, int | None]:
-    """Token columns of a step; empty where all are 0, the default before the first answer."""
-    tokens = as_object(tokens)
-    cache = as_object(tokens.get("cache"))
-    fresh, output = as_int(tokens.get("input")), as_int(tokens.get("output"))
-    reasoning, cached = as_int(tokens.get("reasoning")), as_int(cache.get("read"))
-    given = total(fresh, cached, as_int(cache.get("write")))
-    if not any((given, output, reasoning)):
-        return {}
-    if output is not None and reasoning:
-        is_apart = as_int(tokens.get("total")) == (given or 0) + output + reasoning
-        output += reasoning if is_apart or output < reasoning else 0
-    return {
-        "input_tokens": given,
-        "output_tokens": output,
-        "reasoning_tokens": reasoning,
-        "cached_tokens": cached,
-    }
-
-
-def _error(error: Any) -> tuple[str | None, str | None]:
-    """The name and the message of an error."""
-    error = as_object(error)
-    data = as_object(error.get("data"))
-    return as_text(error.get("name")), as_text(data.get("message")) or as_text(error.get("message"))
-
-
-def _mime(content: Object) -> str:
-    return as_text(content.get("mime")) or "unknown"

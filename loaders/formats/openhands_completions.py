@@ -37,14 +37,42 @@ from loaders.values import (
     as_time,
     is_array,
     is_object,
+    place_of,
 )
 
 TITLE = "OpenHands completion logs"
 GIVES = ("thinking", "sent", "tools", "tokens")
+IGNORED = {
+    "/raw_messages/**": "the history before calls were put into the text that was sent, which is kept",
+    "/fncall_messages/**": "the history before calls were put into the text that was sent, which is kept",
+    "/fncall_response/**": "the reply after calls were found in its text, which is kept",
+    "/messages/*/content/*/type": "the types of parts other than text are kept as media",
+    "/**/tool_calls/*/type": "every call is of a function",
+    "/**/tool_calls/*/index": "the order of the calls tells it",
+    "/**/tools/*/type": "every tool on offer is a function",
+    "/tools/*/function/**": "the tools stand again in kwargs, as they were sent",
+    "/response/choices/*/message/tool_calls/*/id": "made up where the reply has its calls in the text",
+    "/response/choices/*/finish_reason": "the step has it; where there is a raw response, that one's",
+    "/**/choices/*/message/role": "a reply is always the assistant's",
+    "/**/choices/*/index": "the client goes on with one choice, and calls stand in order",
+    "/*/created": "the record has a time of its own, to the microsecond",
+    "/*/id": "the provider's number of the reply, which nothing refers to",
+    "/*/object": "the name of the reply's type, always the same",
+    "/*/system_fingerprint": "the provider's mark of its own software",
+    "/raw_response/_response_ms": "the record has a latency of its own, which is kept",
+    "/*/usage/total_tokens": "the sum of the two counts that are kept",
+    "/*/usage/cache_creation_input_tokens": "input that the provider began to cache, part of the input",
+    "/*/usage/cache_read_input_tokens": "cached tokens are kept under their other name",
+    "/*/usage/prompt_cache_*_tokens": "cached tokens are kept under their other name",
+}
 
 _NAME = re.compile(r".+-(\d{10}(?:\.\d{1,9})?)\.json")
 _RESULT = re.compile(r"EXECUTION RESULT of \[([^\]\n]{1,200})\]:\n?")
 _FUNCTION, _FUNCTION_END = "<function=", "</function>"
+_TOLD = (
+    *("messages", "tools", "kwargs", "response", "raw_messages", "raw_response"),
+    *("fncall_messages", "fncall_response", "cost", "timestamp", "latency_sec"),
+)
 _CONVERTED = ("fncall_messages", "fncall_response", "raw_response")
 
 
@@ -120,12 +148,22 @@ def _call(record: Object, prefix: str, in_text: bool) -> Recorded:
         request,
         response,
         request_pos=prefix,
-        response_pos=f"{prefix}/{key}",
+        response_pos=place_of(record, key, prefix),
         started_at=started_at,
         ended_at=ended_at,
         cost_usd=as_float(record.get("cost")) or None,
-        extra={"context_window": record.get("context_window")},
+        extra={
+            **{name: value for name, value in record.items() if name not in _TOLD},
+            "strict_tools": _strict_tools(request),
+        },
     )
+
+
+def _strict_tools(request: Object) -> list[str | None] | None:
+    """Tools whose arguments the provider was asked to hold to their definitions."""
+    functions = [as_object(as_object(tool).get("function")) for tool in as_array(request["tools"])]
+    names = [as_text(one.get("name")) for one in functions if one.get("strict")]
+    return names or None
 
 
 # ---------------------------------------------------------------------- calls in text

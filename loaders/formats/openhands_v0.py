@@ -4,9 +4,10 @@ A row has an ``instance_id`` and its ``history``; a session is a folder ``events
 ``metadata.json``. Events are actions and observations; an observation names its action as ``cause``.
 Both repeat the whole response of the model: it is told with the action, and actions with the same
 response are one call. Ids like ``toolu_01`` restart in each run. ``thought`` is visible text, as it
-stands in the response; ``think`` and ``finish`` are tools. State changes are no events of a run.
+stands in the response; ``think`` and ``finish`` are tools.
 
-Tokens come from the response, else from the row's metrics. An exit code of -1 stands for unknown, a
+The result of a command is what the model saw of it, with the notes that stand around its output.
+State changes are metadata. Tokens come from the response, else from the row's metrics. An exit code of -1 stands for unknown, a
 cost of 0 for a model without a price. What a condensation left of the history is not told; requests
 are not recorded, except in the logs that ``openhands_completions`` reads.
 """
@@ -15,13 +16,25 @@ from __future__ import annotations
 
 import posixpath
 import re
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 
 from loaders.builder import Builder
 from loaders.dialects.openai_chat import tool_definitions, usage_columns, write_reply_parts
 from loaders.errors import UnreadableRecord
+from loaders.formats import _openhands_v0_ignored
+from loaders.formats._openhands_v0_parts import (
+    arguments_in,
+    by_response,
+    earlier,
+    error_type_of,
+    exit_code_in,
+    other_than_user,
+    recalled,
+    without_texts,
+)
+from loaders.rows import metadata_of
 from loaders.run import Run
 from loaders.sources import Head, Source
 from loaders.values import (
@@ -40,6 +53,7 @@ from loaders.values import (
 
 TITLE = "OpenHands V0 events"
 GIVES = ("thinking", "tools", "tokens", "outcome")
+IGNORED = _openhands_v0_ignored.IGNORED
 
 _EVENT_FILE = re.compile(r"(\d{1,18})\.json")
 _STATE_FILE = "metadata.json"
@@ -48,7 +62,17 @@ _PARAMS = (
     *("temperature", "top_p", "top_k", "seed", "max_input_tokens", "max_output_tokens"),
     *("reasoning_effort", "native_tool_calling", "caching_prompt", "modify_params"),
 )
-_NO_TURNS = ("change_agent_state", "recall", "null", "pause", "resume", "stop")
+_TOLD_OF_A_ROW = (
+    *("instance_id", "history", "error", "resolved", "metadata", "instance", "metrics"),
+    *("test_result", "instruction"),
+)
+_TOLD_OF_INSTANCE = ("instance_id", "repo", "base_commit", "version")
+_TOLD_OF_METRICS = (
+    *("accumulated_cost", "accumulated_token_usage", "token_usages", "response_latencies"),
+)
+_TOLD_OF_SESSION = ("conversation_id", "llm_model", "accumulated_cost", "created_at")
+_STATES = ("change_agent_state", "pause", "resume", "stop")
+_NO_TURNS = (*_STATES, "recall", "null")
 _NO_ARGUMENTS = ("thought", "confirmation_state", "security_risk", "hidden")
 
 
@@ -137,9 +161,12 @@ def _read_row(row: Object, pos: str, out: Builder) -> None:
         cost_usd=as_float(metrics.get("accumulated_cost")) or None,
         params={key: llm[key] for key in _PARAMS if llm.get(key) is not None},
         metadata={
-            **{key: metadata.get(key) for key in ("agent_class", "max_iterations", "data_split")},
-            "git_commit": as_text(metadata.get("git_commit")),
-            "condenser": as_text(as_object(metadata.get("condenser_config")).get("type")),
+            **metadata_of(row, _TOLD_OF_A_ROW),
+            **metadata_of(metadata, ("llm_config", "dataset")),
+            **metadata_of(result, ("git_patch",)),
+            "llm_config": metadata_of(llm, ("model", "api_key", *_PARAMS)),
+            "instance": metadata_of(instance, _TOLD_OF_INSTANCE),
+            "metrics": metadata_of(metrics, _TOLD_OF_METRICS),
             "usage": metrics.get("accumulated_token_usage"),
             "patch": as_text(result.get("git_patch")),
         },
@@ -175,8 +202,10 @@ def _read_session(source: Source, out: Builder) -> None:
             model=as_text(known.get("llm_model")),
             cost_usd=as_float(known.get("accumulated_cost")) or None,
             started_at=as_time(known.get("created_at")),
+            input_tokens=as_int(known.get("prompt_tokens")) or None,
+            output_tokens=as_int(known.get("completion_tokens")) or None,
         )
-        history.metadata = {key: as_text(known.get(key)) for key in ("title", "trigger")}
+        history.metadata = metadata_of(known, _TOLD_OF_SESSION)
         history.run.environment(repo=as_text(known.get("selected_repository")))
     for part in parts:
         prefix = "" if part is source else f"{_relative(part, source)}#"
@@ -211,13 +240,22 @@ class _History:
         self.calls: dict[int, int] = {}  # seq of the call, by its action's id
         self.edit: str | None = None
         self.metadata: dict[str, Any] = as_object(run.columns["metadata"])
-        self.usages = _by_response(metrics.get("token_usages"))
-        self.latencies = _by_response(metrics.get("response_latencies"))
+        self.usages = by_response(metrics.get("token_usages"))
+        self.latencies = by_response(metrics.get("response_latencies"))
+        self.told: set[str] = set()  # responses
+        self.states: list[Object] = []
+        self.recalled: list[Object] = []
+        self.timeouts: dict[float, None] = {}
+        self.has_folder = False
+        self.spent: Object = {}  # so far, as the latest action has it
 
     def tell(self, event: Any, pos: str) -> None:
         if not is_object(event) or not event.keys() & {"action", "observation"}:
             raise UnreadableRecord("neither an action nor an observation", pos)
         at = as_time(event.get("timestamp"))
+        self.spent = as_object(event.get("llm_metrics")) or self.spent
+        if (timeout := as_float(event.get("timeout"))) is not None:
+            self.timeouts[timeout] = None
         action, observation = as_text(event.get("action")), as_text(event.get("observation"))
         if observation is not None:
             self._tell_observation(observation, event, pos, at)
@@ -227,8 +265,37 @@ class _History:
             raise UnreadableRecord("an event whose kind is no text", pos)
 
     def conclude(self) -> None:
+        usage, cost = self.spent.get("accumulated_token_usage"), self.spent.get("accumulated_cost")
+        self.run.set(cost_usd=self.run.columns["cost_usd"] or as_float(cost) or None)
+        unseen = {**self.latencies, **self.usages}.keys() - self.told
+        more = {
+            "states": self.states,
+            "recalled": self.recalled,
+            "timeouts": list(self.timeouts),
+            "usage": self.metadata.get("usage") or usage,
+            "calls_without_action": [
+                {**self.latencies.get(name, {}), **self.usages.get(name, {})}
+                for name in sorted(unseen)
+            ],
+        }
+        self.metadata.update((key, value) for key, value in more.items() if value)
         self.run.set(metadata=self.metadata)
         self.run.outcome(self.outcome, end_reason=self.state)
+
+    def _tell_state(self, event: Object, facts: Object, pos: str, at: datetime | None) -> None:
+        """The state that the agent is in, or is asked to go into, and why."""
+        known = {key: facts[key] for key in ("agent_state", "reason", "thought") if facts.get(key)}
+        said = {"action": event["action"]} if "action" in event else {}
+        when = {"timestamp": event.get("timestamp"), "source": event.get("source")}
+        self.states.append({**when, **said, **known})
+        if said:
+            return
+        self.state = as_text(facts.get("agent_state")) or self.state
+        self.outcome, reason = None, as_text(facts.get("reason"))
+        if self.state == "error":
+            self.outcome = "limit" if reason and _LIMIT.search(reason) else "error"
+            if reason:
+                self.run.event("error", reason, f"{pos}/extras/reason", actor="harness", at=at)
 
     # ------------------------------------------------------------------ actions
 
@@ -245,12 +312,14 @@ class _History:
         elif action == "message" and source != "agent":
             media = ["image"] * len(as_array(args.get("image_urls"))) or None
             text = as_text(args.get("content"))
-            run.user(text, f"{pos}/args/content", actor=_other(source), media=media, at=at)
+            run.user(text, f"{pos}/args/content", actor=other_than_user(source), media=media, at=at)
         elif action.startswith("condensation"):
             if action == "condensation":
                 text = as_text(args.get("summary"))
                 run.event("compaction", text, f"{pos}/args", at=at)
                 self.edit = "compacted"
+        elif action in _STATES:
+            self._tell_state(event, args, pos, at)
         elif action in _NO_TURNS:
             return
         elif source == "agent":
@@ -267,6 +336,7 @@ class _History:
         if name is not None and name == self.latest:
             return
         self.latest = name
+        self.told.add(name or "")
         choice = as_object(next(iter(as_array(response.get("choices"))), None))
         usage = self.usages.get(name or "", {})
         tokens = {
@@ -281,7 +351,7 @@ class _History:
             source_pos=pos,
             model=as_text(response.get("model")),
             stop_reason=as_text(choice.get("finish_reason")),
-            started_at=_earlier(at, latency),
+            started_at=earlier(at, latency),
             ended_at=at,
             **tokens,
         )
@@ -300,7 +370,7 @@ class _History:
     ) -> None:
         metadata = as_object(event.get("tool_call_metadata"))
         call_id = as_name(metadata.get("tool_call_id"))
-        arguments = _arguments_in(as_object(metadata.get("model_response")), call_id)
+        arguments = arguments_in(as_object(metadata.get("model_response")), call_id)
         if arguments is None:
             arguments = {k: v for k, v in args.items() if k not in _NO_ARGUMENTS and v is not None}
         tool = as_text(metadata.get("function_name")) or action
@@ -318,10 +388,10 @@ class _History:
         call_id = as_name(as_object(event.get("tool_call_metadata")).get("tool_call_id"))
         text, place = as_text(event.get("content")), f"{pos}/content"
         if kind == "agent_state_changed":
-            self.state = as_text(extras.get("agent_state")) or self.state
-            self.outcome = "error" if self.state == "error" else None
+            self._tell_state(event, extras, pos, at)
         elif kind == "recall":
-            text = _recalled(extras) or text
+            self.recalled.append(without_texts(extras))
+            text = recalled(extras) or text
             run.event("user", text, pos, actor="harness", at=at)
         elif kind == "condense":
             run.event("compaction", text, place, at=at)
@@ -329,61 +399,29 @@ class _History:
         elif call is not None or call_id is not None:
             succeeded = as_bool(event.get("success"))
             is_error = None if succeeded is None else not succeeded
+            facts = as_object(extras.get("metadata"))
+            self._set_folder(as_text(facts.get("working_dir")))
+            before, after = (as_text(facts.get(key)) or "" for key in ("prefix", "suffix"))
+            if text is not None and (before or after):
+                text, place = f"{before}{text}{after}", pos
             run.result(
                 text,
                 place,
                 answers=call,
                 call_id=call_id,
                 is_error=True if kind == "error" else is_error,
-                error_type=_error_type(kind, extras),
-                exit_code=_exit_code(extras),
+                error_type=error_type_of(kind, extras),
+                exit_code=exit_code_in(extras),
                 at=at,
             )
         elif kind == "error":
-            error_type = _error_type(kind, extras)
+            error_type = error_type_of(kind, extras)
             run.event("error", text, place, actor="harness", error_type=error_type, at=at)
         elif kind != "null":
             run.event("other", text, place, actor=as_text(event.get("source")), at=at)
 
-
-def _by_response(rows: Any) -> dict[str, Object]:
-    found = map(as_object, as_array(rows))
-    return {name: row for row in found if (name := as_text(row.get("response_id")))}
-
-
-def _arguments_in(response: Object, call_id: str | None) -> Any:
-    for choice in map(as_object, as_array(response.get("choices"))):
-        for call in map(as_object, as_array(as_object(choice.get("message")).get("tool_calls"))):
-            if as_name(call.get("id")) == call_id:
-                return as_object(call.get("function")).get("arguments")
-    return None
-
-
-def _recalled(extras: Object) -> str | None:
-    """What the harness adds about the workspace, and knowledge that a word in the prompt called up."""
-    texts = [as_text(extras.get(k)) for k in ("repo_instructions", "additional_agent_instructions")]
-    known = map(as_object, as_array(extras.get("microagent_knowledge")))
-    texts += [as_text(one.get("content")) for one in known]
-    return "\n\n".join(text for text in texts if text) or None
-
-
-def _exit_code(extras: Object) -> int | None:
-    code = as_int(as_object(extras.get("metadata")).get("exit_code", extras.get("exit_code")))
-    return None if code == -1 else code
-
-
-def _error_type(kind: str, extras: Object) -> str | None:
-    if kind == "user_rejected":
-        return "rejected"
-    return (as_text(extras.get("error_id")) or None) if kind == "error" else None
-
-
-def _other(source: str | None) -> str | None:
-    return None if source == "user" else source
-
-
-def _earlier(at: datetime | None, seconds: float | None) -> datetime | None:
-    try:
-        return None if at is None or seconds is None else at - timedelta(seconds=seconds)
-    except OverflowError:
-        return None
+    def _set_folder(self, folder: str | None) -> None:
+        """The folder of the first command is that of the run."""
+        if folder is not None and not self.has_folder:
+            self.has_folder = True
+            self.run.environment(cwd=folder)

@@ -25,6 +25,7 @@ from typing import Any
 from loaders.builder import Builder
 from loaders.dialects.openai_chat import Thought, split_think_tags, text_and_media, thoughts_of
 from loaders.errors import UnreadableRecord
+from loaders.formats import _openhands_v1_ignored
 from loaders.formats._openhands_v1_state import History, State
 from loaders.run import Run
 from loaders.sources import Head, Source
@@ -40,10 +41,12 @@ from loaders.values import (
     as_time,
     is_array,
     is_object,
+    place_of,
 )
 
 TITLE = "OpenHands V1 events"
 GIVES = ("thinking", "tools", "tokens")
+IGNORED = _openhands_v1_ignored.IGNORED
 
 _BASE_STATE = "base_state.json"
 _EVENT_FILE = re.compile(r"event-(\d{5,18})-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.json")
@@ -53,6 +56,7 @@ _KINDS = re.compile(
     r"|CondensationSummary|LLMCompletionLog|ACPToolCall)Event"
     r"|UserRejectObservation|Condensation|CondensationRequest"
 )
+_OF_ANY_EVENT = ("id", "timestamp", "source")
 _KIND_OF_KEY = {  # where the end of an event, and with it its kind, is missing
     "system_prompt": "SystemPromptEvent",
     "llm_message": "MessageEvent",
@@ -149,6 +153,7 @@ class _Conversation:
         self.times: list[datetime] = []
         self.last_stop: tuple[str, str] | None = None
         self.critic: float | None = None
+        self.facts: dict[str, Any] = {}  # what events say of the whole run
 
     def tell(self, event: Any, pos: str) -> None:
         kind = _kind_of(as_object(event))
@@ -177,7 +182,7 @@ class _Conversation:
             self._tell_result(
                 event,
                 as_text(event.get("error")),
-                f"{pos}/error",
+                place_of(event, "error", pos),
                 at,
                 actor="harness",
                 is_error=True,
@@ -185,27 +190,31 @@ class _Conversation:
             )
         elif kind == "UserRejectObservation":
             reason, actor = event.get("rejection_reason"), event.get("rejection_source", "user")
-            place = f"{pos}/rejection_reason"
+            place = place_of(event, "rejection_reason", pos)
             self._tell_result(
                 event, as_text(reason), place, at, actor=as_text(actor), error_type="rejected"
             )
         elif kind == "Condensation":
             self._tell_condensation(event, pos, at)
         elif kind == "CondensationSummaryEvent":
-            run.event("compaction", as_text(event.get("summary")), f"{pos}/summary", at=at)
+            place = place_of(event, "summary", pos)
+            run.event("compaction", as_text(event.get("summary")), place, at=at)
         elif kind == "ConversationStateUpdateEvent":
             self.state.update(as_text(event.get("key")), event.get("value"))
         elif kind == "ConversationErrorEvent":
             code, detail = as_text(event.get("code")), as_text(event.get("detail"))
-            run.event("error", detail, f"{pos}/detail", actor="harness", error_type=code, at=at)
+            place = place_of(event, "detail", pos)
+            run.event("error", detail, place, actor="harness", error_type=code, at=at)
             self.last_stop = ("limit" if code == "MaxIterationsReached" else "error", code or kind)
         elif kind == "ConversationIterationLimitEvent":
             run.event("error", as_text(event.get("detail")), pos, actor="harness", at=at)
             self.last_stop = ("limit", kind)
+            self.facts["max_iterations"] = event.get("max_iterations")
         elif kind == "ACPToolCallEvent":
             self._tell_foreign_call(event, pos, at)
         else:  # pauses, interruptions, hooks, tokens, and whatever later versions add
-            text = as_text(event.get("reason")) or kind
+            said = {key: value for key, value in event.items() if key not in _OF_ANY_EVENT}
+            text = as_json(said) if said.keys() - {"kind"} else kind
             run.event("other", text, pos, actor=as_text(event.get("source")), at=at)
 
     # ------------------------------------------------------------------ prompts and messages
@@ -219,7 +228,7 @@ class _Conversation:
                 self.run.system(text, f"{pos}/{key}", at=at)
 
     def _tell_message(self, event: Object, pos: str, at: datetime | None) -> None:
-        message, place = as_object(event.get("llm_message")), f"{pos}/llm_message"
+        message, place = as_object(event.get("llm_message")), place_of(event, "llm_message", pos)
         source = as_text(event.get("source"))
         if source == "agent" or message.get("role") == "assistant":
             self._begin_call(event, pos, at)
@@ -227,7 +236,8 @@ class _Conversation:
         else:
             text, media = text_and_media(message.get("content"))
             actor = as_text(event.get("sender")) or (None if source == "user" else source)
-            self.run.user(text, f"{place}/content", actor=actor, media=media, at=at)
+            place = place_of(message, "content", place)
+            self.run.user(text, place, actor=actor, media=media, at=at)
         self._tell_additions(event, pos, at)
 
     def _tell_additions(self, event: Object, pos: str, at: datetime | None) -> None:
@@ -271,6 +281,8 @@ class _Conversation:
                 self.run.thinking(piece, place, state="tagged_in_text", at=at)
         if media:
             self.run.message(None, place, media=media, at=at)
+        if is_object(event.get("critic_result")):
+            self.facts["critic"] = event["critic_result"]
         score = as_float(as_object(event.get("critic_result")).get("score"))
         self.critic = self.critic if score is None else score
 
@@ -278,6 +290,8 @@ class _Conversation:
         self._begin_call(event, pos, at)
         self._tell_reply(event, event, "thought", pos, at)
         call, action = as_object(event.get("tool_call")), as_object(event.get("action"))
+        if (origin := as_text(call.get("origin"))) is not None:
+            self.facts.setdefault("apis", {})[origin] = True
         arguments = call.get("arguments")
         if arguments is None and action:
             arguments = {name: value for name, value in action.items() if name != "kind"}
@@ -288,6 +302,8 @@ class _Conversation:
             call_id=as_text(event.get("tool_call_id")) or as_text(call.get("id")),
             at=at,
         )
+        if (risk := as_text(event.get("security_risk"))) is not None:
+            self.facts.setdefault("security_risks", {})[str(seq)] = risk
         identity = as_text(event.get("id"))
         if identity is not None:
             self.calls[identity] = seq
@@ -304,13 +320,29 @@ class _Conversation:
         text, media = text_and_media(observation.get(key)) if key else (None, None)
         if key is None and "content" not in observation:
             text = as_json({name: part for name, part in observation.items() if name != "kind"})
+        facts = as_object(observation.get("metadata"))
         exit_code = as_int(observation.get("exit_code"))
         if exit_code is None:
-            exit_code = as_int(as_object(observation.get("metadata")).get("exit_code"))
+            exit_code = as_int(facts.get("exit_code"))
             exit_code = None if exit_code == -1 else exit_code  # -1 stands for unknown there
-        place = f"{pos}/observation/{key}" if key else f"{pos}/observation"
+        self.facts.setdefault("cwd", as_text(facts.get("working_dir")))
+        place = place_of(event, "observation", pos)
+        before, after = (as_text(facts.get(name)) or "" for name in ("prefix", "suffix"))
+        if key == "output" and isinstance(error, str) and error:
+            after = f"{after}\n{error}"
+        if text is not None and (before or after):
+            text = f"{before}{text}{after}"
+        elif key:
+            place = f"{place}/{key}"
         self._tell_result(
-            event, text, place, at, is_error=is_error, exit_code=exit_code, media=media
+            event,
+            text,
+            place,
+            at,
+            is_error=is_error,
+            error_type="timeout" if observation.get("timeout") is True else None,
+            exit_code=exit_code,
+            media=media,
         )
         self._tell_additions(event, pos, at)
 
@@ -336,7 +368,7 @@ class _Conversation:
         if event.get("status") in ("completed", "failed"):
             self.run.result(
                 as_json(event.get("raw_output")),
-                f"{pos}/raw_output",
+                place_of(event, "raw_output", pos),
                 call_id=call_id,
                 is_error=as_bool(event.get("is_error")),
                 at=at,
@@ -351,14 +383,15 @@ class _Conversation:
                 source_pos=pos, agent="condenser", thinking="not_logged", toolset=None
             )
             self.responses.append((number, response, at))
-        seq = self.run.event("compaction", as_text(event.get("summary")), f"{pos}/summary", at=at)
+        place = place_of(event, "summary", pos)
+        seq = self.run.event("compaction", as_text(event.get("summary")), place, at=at)
         names = map(as_text, as_array(event.get("forgotten_event_ids")))
         self.history.condense(seq, filter(None, names))
 
     def finish(self) -> None:
         """Set what is known of the whole run."""
         run = self.run
-        self.state.describe(run)
+        self.state.describe(run, self.facts)
         for number, response, at in self.responses:
             run.update_step(number, **self.state.step_columns(response, at))
         run.set(started_at=min(self.times, default=None), ended_at=max(self.times, default=None))

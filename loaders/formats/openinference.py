@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from loaders.builder import Builder
-from loaders.dialects.span_attributes import Attributes, fill, flat
+from loaders.dialects import span_attributes
+from loaders.dialects.span_attributes import Attributes, fill, flat, note_rest
 from loaders.dialects.spans import Span, tell_traces
 from loaders.sources import Head, Source
 from loaders.values import Object, as_array, as_name, as_object, as_text, as_time, is_array
@@ -20,7 +21,23 @@ from loaders.values import Object, as_array, as_name, as_object, as_text, as_tim
 TITLE = "OpenInference spans (Phoenix)"
 GIVES = ("thinking", "sent", "tools", "tokens")
 
+IGNORED = {
+    **span_attributes.IGNORED,
+    "/**/id": "the name of a span in the store; calls and results are joined by ids of their own",
+    "/**/*span_id": "the name of a span; calls and results are joined by ids of their own",
+    "/**/parent_id": "which span is around which: agents and doubled calls are told by it",
+    "/**/*_time": "calls of models and tools have times; what is around them spans these",
+    "/**/events/*/name": "says that an event is of an exception, whose type and words are kept",
+    "/**/events/*/timestamp": "when an error was raised, which is the end of its span",
+    "/*/name": "a span's name; models, tools and agents are named by its attributes",
+    "/data/*/name": "a span's name; models, tools and agents are named by its attributes",
+}
+
 _KINDS = {"LLM": "model", "TOOL": "tool", "AGENT": "agent"}
+_TOLD = (
+    *("context", "attributes", "events", "id", "parent_id", "name", "span_kind", "start_time"),
+    *("end_time", "status_code", "status_message", "annotations"),
+)
 
 
 def sniff(head: Head) -> bool:
@@ -80,7 +97,12 @@ def _span(record: Object, pos: str) -> Span:
     if record.get("status_code") == "ERROR":
         span.error = as_text(record.get("status_message")) or ""
     span.is_ok = record.get("status_code") == "OK"
-    fill(span, attributes, list(_events(record, pos)))
+    events = list(_events(record, pos))
+    fill(span, attributes, events)
+    note_rest(span, attributes, events)
+    rest = {key: value for key, value in record.items() if key not in _TOLD}
+    span.rest += [i for i in rest.items() if not i[0].startswith(("attributes.", "context."))]
+    span.rest += [("annotations", note) for note in as_array(record.get("annotations"))]
     return span
 
 

@@ -18,12 +18,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from loaders.builder import Builder
-from loaders.dialects.span_attributes import Attributes, fill, flat
+from loaders.dialects import span_attributes
+from loaders.dialects.span_attributes import Attributes, fill, flat, note_rest
 from loaders.dialects.spans import Span, tell_traces
 from loaders.sources import Head, Source
 from loaders.values import (
     Object,
     as_array,
+    as_int,
     as_name,
     as_object,
     as_text,
@@ -35,10 +37,26 @@ from loaders.values import (
 TITLE = "OpenTelemetry traces (GenAI conventions)"
 GIVES = ("thinking", "sent", "tools", "tokens")
 
+IGNORED = {
+    **span_attributes.IGNORED,
+    "/**/attributes/*/key": "the name of an attribute, which decides where its value is told",
+    "/**/kind": "whether a span is a client's or a server's, which tells nothing of agents",
+    "/**/flags": "how the span was sampled by the program that wrote it",
+    "/**/spanId": "the name of a span; calls and their results are joined by ids of their own",
+    "/**/span_id": "the name of a span; calls and their results are joined by ids of their own",
+    "/**/parentSpanId": "which span is around which: agents and doubled calls are told by it",
+    "/**/parent_id": "which span is around which: agents and doubled calls are told by it",
+    "/**/*TimeUnixNano": "calls of models and tools have times; what is around them spans these",
+    "/**/timeUnixNano": "when an event of a span happened, which its messages' order tells",
+    "/**/spans/*/name": "a span's name; models, tools and agents are named by its attributes",
+    "/**/links/**": "links name spans of other traces, which are runs of their own",
+}
+
 _HEX = re.compile(r"[0-9a-fA-F]{16}|[0-9a-fA-F]{32}")
 _LISTS = ("resourceSpans", "resource_spans", "resourceLogs", "resource_logs")
 _ERRORS = (2, "2", "STATUS_CODE_ERROR", "ERROR", "StatusCode.ERROR")
 _OK = (1, "1", "STATUS_CODE_OK", "OK", "StatusCode.OK")
+_DROPPED = ("droppedAttributesCount", "droppedEventsCount", "dropped_attributes_count")
 _DEPTH = 12
 Events = list[tuple[str, Attributes, str]]
 
@@ -71,7 +89,11 @@ def read(source: Source, out: Builder) -> None:
                 logged[span_id].append(event)
     for span, attributes, events in spans:
         with out.record(span.pos):
-            fill(span, attributes, [*events, *logged.get(span.id, [])])
+            events = [*events, *logged.get(span.id, [])]
+            fill(span, attributes, events)
+            note_rest(span, attributes, events)
+            if span.dropped:
+                out.problem(span.pos, f"{span.dropped} attributes were dropped by the exporter")
     tell_traces((span for span, _, _ in spans), out)
 
 
@@ -91,7 +113,7 @@ def _spans_of(record: Object, pos: str) -> Iterator[tuple[Span, Attributes, Even
 
 def _nested(
     record: Object, pos: str, kind: str
-) -> Iterator[tuple[Attributes, str | None, Object, str]]:
+) -> Iterator[tuple[Attributes, Object, Object, str]]:
     """Spans or log records below their resources and scopes."""
     names = ("spans",) if kind == "Spans" else ("logRecords", "log_records")
     for key in (f"resource{kind}", f"resource_{kind.lower()}"):
@@ -100,7 +122,9 @@ def _nested(
             resource = _attributes(as_object(group.get("resource")).get("attributes"), "")
             for inner in (f"scope{kind}", f"scope_{kind.lower()}", f"instrumentationLibrary{kind}"):
                 for j, scoped in enumerate(as_array(group.get(inner))):
-                    scope = as_text(as_object(as_object(scoped).get("scope")).get("name"))
+                    named = ("scope", "instrumentationLibrary")
+                    scopes = [as_object(as_object(scoped).get(name)) for name in named]
+                    scope = scopes[0] or scopes[1]
                     for name in names:
                         for k, item in enumerate(as_array(as_object(scoped).get(name))):
                             place = f"{pos}/{key}/{i}/{inner}/{j}/{name}/{k}"
@@ -121,7 +145,7 @@ def _logs_of(record: Object, pos: str) -> Iterator[tuple[str, tuple[str, Attribu
 
 
 def _otlp_span(
-    record: Object, pos: str, resource: Attributes, scope: str | None
+    record: Object, pos: str, resource: Attributes, scope: Object
 ) -> tuple[Span, Attributes, Events]:
     def get(name: str, other: str) -> Any:
         return record.get(name, record.get(other))
@@ -135,7 +159,9 @@ def _otlp_span(
         name=as_text(record.get("name")),
         started_at=as_time(_number(get("startTimeUnixNano", "start_time_unix_nano"))),
         ended_at=as_time(_number(get("endTimeUnixNano", "end_time_unix_nano"))),
-        metadata={"instrumentation": scope} if scope else {},
+        metadata={"instrumentation": scope["name"]} if as_text(scope.get("name")) else {},
+        rest=[("scopes", scope), ("traceState", record.get("traceState"))],
+        dropped=sum(as_int(_number(record.get(key))) or 0 for key in _DROPPED),
     )
     _note_status(span, as_object(record.get("status")))
     attributes = _attributes(record.get("attributes"), f"{pos}/attributes")
@@ -160,6 +186,8 @@ def _console_span(record: Object, pos: str) -> tuple[Span, Attributes, Events]:
         ended_at=as_time(record.get("end_time")),
     )
     _note_status(span, as_object(record.get("status")))
+    resource = as_object(as_object(record.get("resource")).get("attributes"))
+    span.rest = [*resource.items()]
     events: Events = []
     for index, event in enumerate(map(as_object, as_array(record.get("events")))):
         place = f"{pos}/events/{index}"

@@ -11,6 +11,7 @@ tool definitions nor requests are stored, so whether thinking was sent back is n
 
 from __future__ import annotations
 
+from collections.abc import Container
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -36,10 +37,34 @@ from loaders.values import (
 
 TITLE = "Pi / OpenClaw session"
 GIVES = ("thinking", "tokens")
+IGNORED = {
+    "type=message /timestamp": "the message has a time of its own; where this ends a reply, it is kept",
+    "/message/usage/cost/*": "the cost of the run, the sum of the replies' totals, is kept",
+    "/message/usage/totalTokens": "the sum of the counts that are kept",
+    "/message/responseId": "the provider's number of the reply, which nothing refers to",
+    "/message/details/diff": "the screen's view of an edit, whose old and new text the call holds",
+    "/message/details/truncation/*": "that it was cut is kept, and the text ends by saying how much",
+    "/message/fullOutputPath": "a temporary file of the machine on which the command ran",
+    "/message/content/*/partialJson": "the arguments while they came in, which stand there whole",
+    "role=system /message/content/*/type": "a system prompt is text, which is kept",
+    "role=user type=image /message/content/*/type": "the type of the picture is kept",
+    "type=custom_message /display": "whether the screen shows it; the model sees it in any case",
+    "type=custom_message /details/**": "what an extension notes for itself; the model sees the content",
+    **{
+        f"type={kind} /{key}": "the place in the tree, which shows in what later calls see"
+        for kind in ("custom", "custom_message", "model_change", "thinking_level_change", "compact")
+        for key in ("id", "parentId")
+    },
+}
 
 _MAX_PIECES = 64
+_COPIED = {"branchedFrom", "parentSession"}  # then messages are older than the session
 _OUTCOMES = {"aborted": "cancelled", "error": "error", "length": "limit"}
 _FIELDS_AS_SIGNATURES = ("reasoning_content", "reasoning", "reasoning_text", "reasoning_details")
+_TREE = ("type", "id", "parentId", "timestamp")
+_TOLD_OF_HEADER = ("type", "id", "version", "cwd", "thinkingLevel")
+_TOLD_OF_COMPACTION = (*_TREE, "summary", "firstKeptEntryId", "firstKeptEntryIndex")
+_SAID_IN_A_WORD = ("thinkingLevel", "modelId", "label", "name", "customType")
 _SUMMARISING = ("openai-responses", "openai-codex-responses", "azure-openai-responses", "google-")
 
 
@@ -98,20 +123,19 @@ class _Session:
     """Tells one session entry by entry."""
 
     def __init__(self, out: Builder, header: Object, pos: str) -> None:
+        is_copied = not _COPIED.isdisjoint(header)
         self.run: Run = out.trajectory(
             native_id=as_text(header.get("id")),
             pos=pos,
             framework="pi",
             format_version=as_name(header.get("version", 1 if header else None)),
+            started_at=None if is_copied else as_time(header.get("timestamp")),
         )
         self.run.environment(cwd=as_text(header.get("cwd")))
         if not header:
             self.run.problem(pos, "entries without a session's header")
-        self._metadata = {
-            key: header[key]
-            for key in ("branchedFrom", "parentSession")
-            if header.get(key) is not None
-        }
+        told = _TOLD_OF_HEADER if is_copied else (*_TOLD_OF_HEADER, "timestamp")
+        self._metadata = _rest(header, told)
         self._levels: list[str] = []
         self._note_level(header.get("thinkingLevel"))
         self._starts: list[int] = [0]  # where each line's events begin; the header is line 0
@@ -124,6 +148,8 @@ class _Session:
         self._abandoned = 0
         self._costs: list[float] = []
         self._providers: set[str] = set()
+        self._apis: set[str] = set()
+        self._compactions: list[Object] = []
         self._end: str | None = None
 
     # ------------------------------------------------------------------ the tree
@@ -159,6 +185,7 @@ class _Session:
             )
             self._view = self._view.compacted(self._first_kept(entry), seq)
             self._is_compacted = True
+            self._compactions.append(_rest(entry, _TOLD_OF_COMPACTION))
         elif kind == "branch_summary":
             self.run.event("compaction", as_text(entry.get("summary")), f"{pos}/summary", at=at)
         elif kind == "custom_message":
@@ -166,8 +193,9 @@ class _Session:
         else:  # changes of model and thinking level, labels, states of extensions
             if kind == "thinking_level_change":
                 self._note_level(entry.get("thinkingLevel"))
-            keys = ("thinkingLevel", "modelId", "label", "name", "customType")
-            text = next((found for key in keys if (found := as_text(entry.get(key)))), None)
+            says = list(_rest(entry, _TREE).items())
+            is_word = len(says) == 1 and says[0][0] in _SAID_IN_A_WORD
+            text = as_text(says[0][1]) if is_word else as_json(dict(says) or None)
             self.run.event("other", text, pos, actor="harness", error_type=kind, at=at)
 
     def _first_kept(self, compaction: Object) -> int | None:
@@ -194,13 +222,13 @@ class _Session:
         elif role == "toolResult":
             self._tell_result(message, pos, at)
         elif role == "bashExecution":
-            text = (
-                f"$ {as_text(message.get('command')) or ''}\n{as_text(message.get('output')) or ''}"
-            )
+            parts = as_text(message.get("command")), as_text(message.get("output"))
+            text = "\n".join(part or "" for part in parts)
             more: dict[str, Any] = {
                 "actor": "shell",
                 "exit_code": as_int(message.get("exitCode")),
                 "truncated": as_bool(message.get("truncated")),
+                "error_type": "cancelled" if message.get("cancelled") is True else None,
                 "at": at,
             }
             is_private = message.get("excludeFromContext") is True
@@ -225,7 +253,7 @@ class _Session:
         truncation = as_object(as_object(message.get("details")).get("truncation"))
         self.run.result(
             text,
-            f"{pos}/content",
+            pos if message.get("content") is None else f"{pos}/content",
             call_id=as_text(message.get("toolCallId")),
             tool=as_text(message.get("toolName")),
             is_error=as_bool(message.get("isError")),
@@ -258,6 +286,8 @@ class _Session:
             self.run.event("error", error, f"{pos}/errorMessage", error_type=self._end, at=at)
         if provider := as_text(message.get("provider")):
             self._providers.add(provider)
+        if api := as_text(message.get("api")):
+            self._apis.add(api)
         cost = as_object(as_object(message.get("usage")).get("cost"))
         if (spent := as_float(cost.get("total"))) is not None:
             self._costs.append(spent)
@@ -310,12 +340,23 @@ class _Session:
         self.run.outcome(_OUTCOMES.get(self._end or ""), end_reason=self._end)
         if self._abandoned:
             self._metadata["branches_left"] = self._abandoned
+        if any(self._compactions):
+            self._metadata["compactions"] = self._compactions
+        if self._apis:
+            self._metadata["apis"] = sorted(self._apis)
+        if len(self._providers) > 1:
+            self._metadata["providers"] = sorted(self._providers)
         self.run.set(
             cost_usd=sum(self._costs) or None,
             provider=self._providers.pop() if len(self._providers) == 1 else None,
             params={"thinking_levels": self._levels} if self._levels else None,
             metadata=self._metadata,
         )
+
+
+def _rest(record: Object, told: Container[str]) -> Object:
+    """What a record says beyond what has its place."""
+    return {k: value for k, value in record.items() if k not in told and value is not None}
 
 
 def _token_columns(usage: Any) -> dict[str, int | None]:

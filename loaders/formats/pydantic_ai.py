@@ -9,13 +9,14 @@ whether it was sent back stays unknown. Neither tool definitions nor settings ar
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 from loaders.builder import Builder
 from loaders.dialects import gemini
-from loaders.rows import identity_of, metadata_of, outcome_of, unfolded
+from loaders.rows import Gathered, identity_of, metadata_of, outcome_of, unfolded
 from loaders.run import Run
 from loaders.sources import Head, Source
 from loaders.values import (
@@ -34,10 +35,48 @@ from loaders.values import (
 TITLE = "pydantic-ai messages"
 GIVES = ("thinking", "tokens")
 
+IGNORED = {
+    "kind=request /**/kind": "a message that is no response is a request, as its parts show too",
+    "kind=request /**/state": "a request is complete, or it would not have been sent",
+    "kind=request /**/timestamp": "parts have times of their own, and the call after it begins then",
+    "kind=response /**/parts/*/provider_name": "the provider of the reply, which the message names",
+    "kind=response /**/parts/*/id": "the provider's name of a part; calls have ids to be answered by",
+    "kind=response /**/provider_response_id": "the provider's name of its reply; no message refers to it",
+    "kind=response /**/vendor_id": "the provider's name of its reply; no message refers to it",
+    "kind=response /**/*_details/finish_reason": "the provider's word for the reason that is kept",
+    "kind=response /**/*_details/timestamp": "when the reply was made, to the second; its time is kept",
+    "kind=response /**/canonical_system": "the family of the provider, whose name is kept",
+    "kind=response /**/history_digest": "a digest of the messages before it, which are all there",
+    "kind=response /**/usage/output_reasoning_tokens": "the count in the details, once more or as 0",
+    "kind=response /**/usage/details/*put_tokens": "the count of the usage itself, once more",
+    "kind=response /**/usage/details/cache_read_input_tokens": "the cached tokens, once more",
+    "kind=response /**/usage/total_tokens": "the sum of two counts that are kept",
+    "/**/content/*/data": "the bytes of a file, whose type is kept",
+    "/**/parts/*/content/data": "the bytes of a file, whose type is kept",
+}
+
 _MESSAGES_IN = ("messages", "all_messages", "message_history", "new_messages")
 _CALLS = ("tool-call", "builtin-tool-call")
 _RETURNS = ("tool-return", "builtin-tool-return")
 _REDACTED = ("redacted_thinking", "redacted_content")
+_TOLD_OF_MESSAGE = (
+    *("parts", "kind", "timestamp", "instructions", "run_id", "conversation_id", "state"),
+    *("usage", "model_name", "finish_reason", "provider_name", "provider_response_id"),
+    *("provider_details", "vendor_details", "vendor_id", "canonical_system", "history_digest"),
+)
+_TOLD_OF_DETAILS = ("finish_reason", "timestamp")
+_TOLD_OF_PART = (
+    *("part_kind", "content", "timestamp", "tool_call_id", "tool_name", "args", "signature"),
+    *("id", "provider_name", "outcome"),
+)
+_TOLD_OF_USAGE = (
+    *("input_tokens", "request_tokens", "output_tokens", "response_tokens", "total_tokens"),
+    *("output_reasoning_tokens", "cache_read_tokens", "details.cached_tokens", "cost"),
+    *("details.reasoning_tokens", "details.input_tokens", "details.output_tokens"),
+    *("details.cache_read_input_tokens",),
+)
+_TOLD_OF_FILE = ("data", "kind", "media_type")
+_FIELD = re.compile("[a-z_]+")
 _FAILED = {"success": False, "failed": True, "retried": True}
 
 
@@ -121,7 +160,7 @@ class _History:
         self._metadata = metadata or {}
         self._names: dict[str, list[str]] = {"conversation_id": [], "run_id": []}
         self._instructions: str | None = None
-        self._settings: Object = {}
+        self._gathered = Gathered()
         self._asked: datetime | None = None
         self._is_gemini = False
         run.set(framework="pydantic-ai")
@@ -136,6 +175,7 @@ class _History:
             name = as_text(message.get(key))
             if name and name not in known:
                 known.append(name)
+        self._gathered.note_all(message, _TOLD_OF_MESSAGE)
         is_response = message.get("kind") == "response"
         at = as_time(message.get("timestamp"))
         if is_response:
@@ -152,6 +192,7 @@ class _History:
             if signature and part.get("part_kind") != "thinking":
                 self.run.thinking(None, place, state="hidden", signature=signature, at=at)
             self._tell_part(part, place, at, signature)
+            self._tell_rest(part, place, at)
 
     def close(self) -> None:
         """No more messages will come."""
@@ -160,7 +201,8 @@ class _History:
             self.run.set(native_id=next(iter(found), None))
         runs = self._names["run_id"] if len(self._names["run_id"]) > 1 else None
         named = {"run_ids": runs} if runs else {}
-        self.run.set(metadata={**self._metadata, **named} or None)
+        known = {**self._metadata, **named, **self._gathered.metadata()}
+        self.run.set(metadata=known or None)
 
     def _begin_call(self, message: Object, pos: str, at: datetime | None) -> None:
         details = as_object(message.get("provider_details", message.get("vendor_details")))
@@ -171,9 +213,13 @@ class _History:
             model=as_text(message.get("model_name")),
             started_at=self._asked,
             ended_at=at,
-            stop_reason=reason or (None if state == "complete" else state),
+            stop_reason=reason if state in (None, "complete") else state,
             **_usage(message.get("usage")),
         )
+        rest = {key: value for key, value in details.items() if key not in _TOLD_OF_DETAILS}
+        if any(value is not None for value in rest.values()):
+            self._gathered.note("provider_details", rest)
+        self._gathered.count(message.get("usage"), _TOLD_OF_USAGE)
         provider = as_text(message.get("provider_name"))
         cost = as_float(as_object(message.get("usage")).get("cost"))
         if provider and self.run.columns["provider"] is None:
@@ -220,7 +266,24 @@ class _History:
             media = [as_text(as_object(content).get("media_type")) or "file"]
             run.message(None, pos, media=media, at=at)
         else:
-            run.event("other", as_text(content) or kind, pos, at=at)
+            run.event("other", as_json(content) or as_text(part.get("part_kind")), pos, at=at)
+
+    def _tell_rest(self, part: Object, pos: str, at: datetime | None) -> None:
+        """What else a part says: which try it was, what a tool keeps from the model, where a file is."""
+        rest = {key: value for key, value in part.items() if key not in _TOLD_OF_PART}
+        rest["provider_details"] = _said(
+            as_object(rest.get("provider_details")), ("thought_signature",)
+        )
+        rest["retry"] = _said(as_object(rest.get("retry")), ("cause",))
+        content = part.get("content")
+        items = content if is_array(content) else [content]
+        rest["files"] = [
+            said
+            for item in items
+            if _media_of(item) and (said := _said(as_object(item), _TOLD_OF_FILE))
+        ]
+        if said := _said(rest):
+            self.run.event("other", as_json(said), pos, error_type="details", at=at)
 
     def _tell_thinking(
         self, part: Object, pos: str, at: datetime | None, signature: str | None
@@ -230,12 +293,21 @@ class _History:
         Gemini shows summaries; ``signature``: the one that stands on a later part of its reply.
         """
         text, signature = as_text(part.get("content")), as_text(part.get("signature")) or signature
-        is_redacted = part.get("id") in _REDACTED and not text
-        is_summary = self._is_gemini or (as_text(part.get("id")) or "").startswith("rs_")
+        name = as_text(part.get("id")) or ""
+        is_redacted = name in _REDACTED and not text
+        if _FIELD.fullmatch(name) and name not in _REDACTED:
+            self._gathered.note("thinking_in", name)
+        is_summary = self._is_gemini or name.startswith("rs_")
         state = "summary" if is_summary else "text"
         if not text:
             state = "redacted" if is_redacted else "hidden"
         self.run.thinking(text or None, pos, state=state, signature=signature, at=at)
+
+
+def _said(values: Object, told: tuple[str, ...] = ()) -> Object:
+    """What of an object says something that is not told: neither nulls nor what is empty."""
+    said = {key: value for key, value in values.items() if key not in told}
+    return {key: value for key, value in said.items() if value or isinstance(value, bool | int)}
 
 
 def _signatures_in(parts: list[Object]) -> dict[int, str]:

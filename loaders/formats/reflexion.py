@@ -19,6 +19,7 @@ TITLE = "Reflexion result"
 GIVES = ("outcome",)
 LOGS_THINKING = "never"
 
+_TOLD = ("name", "memory", "is_success")
 _TRIAL = re.compile(r"env_results_trial_(\d+)\.json(?:\..+)?")
 
 
@@ -40,6 +41,7 @@ def read(source: Source, out: Builder) -> None:
                 framework="reflexion",
                 task_id=name,
                 trial=trial[1] if trial else None,
+                metadata={key: value for key, value in record.items() if key not in _TOLD},
             )
             for index, reflection in enumerate(as_array(record.get("memory"))):
                 run.event("other", as_text(reflection), f"{pos}/memory/{index}", actor="reflection")

@@ -20,7 +20,7 @@ from loaders.dialects.text_tools import is_observation, split_calls
 from loaders.rows import identity_of, metadata_of, outcome_of, unfolded
 from loaders.run import Run
 from loaders.sources import Head, Source
-from loaders.values import Object, as_array, as_object, as_text, is_array, is_object
+from loaders.values import Object, as_array, as_object, as_text, is_array, is_object, place_of
 
 TITLE = "ShareGPT conversations"
 GIVES = ("thinking", "tools", "outcome")
@@ -89,7 +89,7 @@ class _Conversation:
         role = as_text(turn.get("from", turn.get("role")))
         key = "value" if "value" in turn else "content"
         text, media = text_and_media(turn.get(key))
-        place = f"{pos}/{key}"
+        place = place_of(turn, key, pos)
         waiting, self._waiting = self._waiting, 0
         if role in _MODEL or role in _CALL:
             self._tell_reply(text or "", pos, place, is_call=role in _CALL)

@@ -19,8 +19,7 @@ is made. ``thinking_blocks`` count as sent only beside ``tool_calls``: without, 
 the way out. There are no error flags and no times. 0.x names its task in the file's name alone.
 ``submitted`` is no success.
 
-Left out: the state after each step but for the first working folder (in 0.x JSON text in a string),
-and ``edited_files30`` to ``70``, which show the patch in its files.
+Of the state after each step (in 0.x JSON text in a string) only the first working folder is read.
 """
 
 from __future__ import annotations
@@ -63,6 +62,22 @@ from loaders.values import (
 
 TITLE = "SWE-agent trajectory"
 GIVES = ("thinking", "sent", "tools", "tokens", "outcome")
+IGNORED = {
+    "/**/history/*/message_type": "whether it is a prompt, an action or an observation, as its role says",
+    "role=user /**/history/*/agent": "the agent of the replies is kept",
+    "role=tool /**/history/*/agent": "the agent of the replies is kept",
+    "role=system /**/history/*/agent": "the agent of the replies is kept",
+    "/**/history/*/tool_calls/*/type": "every call is of a function",
+    "/**/trajectory/*/messages/**": "the history as it is sent with the next call, whose context tells it",
+    "/**/trajectory/*/query/**": "the history as it was sent with this call, whose context tells it",
+    "/**/trajectory/*/observation": "history has it, in the words in which the model was shown it",
+    "/**/trajectory/*/response": "history has it, in the words in which the model was shown it",
+    "/**/trajectory/*/thought": "the text of the reply without its action",
+    "/**/trajectory/*/state/**": "where the agent stands after a step, which later observations show",
+    "/info/*": "the files of the patch around its changes; all other keys of info are metadata",
+    "/attempts/*/info/*": "the files of the patch around its changes; other keys of info are metadata",
+    "/*/trajectory/*/mask": "which texts a training on this data set learns from",
+}
 EXCEPTIONS = {
     "a_file_cut_short_gives_what_stands_before": (
         "its messages stand behind the trajectory that they repeat in other words; where they are cut "
@@ -70,6 +85,11 @@ EXCEPTIONS = {
     ),
 }
 
+_TOLD_OF_A_RUN = ("info", "trajectory", "history", "replay_config", "environment", "attempts")
+_TOLD_OF_A_ROW = (
+    *("instance_id", "model_name", "trajectory", "generated_patch", "eval_logs"),
+    *("target", "exit_status"),
+)
 _CLIPPED = "<response clipped>"
 _TOLD_OF_INFO = re.compile(r"submission|exit_status|swe_agent_version|edited_files\d+")
 _HISTORY_MARKS = frozenset({"agent", "message_type", "is_demo", "thought", "action"})
@@ -135,8 +155,12 @@ def _read_run(
     metadata = {
         **{key: value for key, value in info.items() if not _TOLD_OF_INFO.fullmatch(key)},
         **(about or {}),
-        **{key: env[key] for key in ("deployment", "repo") if key in env},
-        "history_processors": agent.get("history_processors"),
+        **{key: value for key, value in config.items() if key not in ("agent", "env")},
+        **{key: value for key, value in env.items() if key != "name"},
+        "environment": env.get("name"),
+        **{key: value for key, value in agent.items() if key not in ("model", "name")},
+        "agent": agent.get("name"),
+        **{key: value for key, value in record.items() if key not in _TOLD_OF_A_RUN},
     }
     run = out.trajectory(
         native_id=task,
@@ -236,7 +260,19 @@ def _end(teller: _Teller, info: Object, pos: str) -> None:
 def _read_row(row: Object, pos: str, out: Builder) -> None:
     """A row as in nebius/SWE-agent-trajectories: roles ai and user, texts alone, and a verdict."""
     task, model = as_name(row.get("instance_id")), as_text(row.get("model_name"))
-    run = out.trajectory(native_id=task, pos=pos, framework="swe-agent", task_id=task, model=model)
+    items = map(as_object, as_array(row.get("trajectory")))
+    cutoff = next((item["cutoff_date"] for item in items if item.get("cutoff_date")), None)
+    run = out.trajectory(
+        native_id=task,
+        pos=pos,
+        framework="swe-agent",
+        task_id=task,
+        model=model,
+        metadata={
+            **{key: value for key, value in row.items() if key not in _TOLD_OF_A_ROW},
+            **({"cutoff_date": cutoff} if cutoff else {}),
+        },
+    )
     teller = _Teller(run)
     for index, item in enumerate(as_array(row.get("trajectory"))):
         place, item = f"{pos}/trajectory/{index}", as_object(item)

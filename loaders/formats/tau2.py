@@ -8,6 +8,9 @@ harness and no model call. The simulated user may call tools too (``requestor``)
 results have the actor ``user``. Thinking stands in ``raw_data``, where the provider's client
 leaves it; ``thinking_blocks`` is often present but null, which says nothing.
 
+A reply that the harness refused shows in the ``errors`` of the one that took its place. What a task
+asks for and how it is judged is in the metadata of each run, as is what the simulated user was told.
+
 Times are local times without a zone; a message's is when it was complete. A logged cost of 0 is
 what tau2 writes where it knows no price: unknown. Voice simulations (``ticks``) are not read.
 """
@@ -22,6 +25,7 @@ from typing import Any
 from loaders.builder import Builder
 from loaders.dialects import anthropic, openai_chat
 from loaders.errors import UnreadableRecord
+from loaders.formats._tau2_ignored import PATHS
 from loaders.run import Run
 from loaders.sources import Head, Source
 from loaders.values import (
@@ -36,13 +40,32 @@ from loaders.values import (
     as_time,
     is_array,
     is_object,
+    place_of,
+    total,
 )
 
 TITLE = "tau2-bench result"
 GIVES = ("thinking", "tools", "tokens", "outcome")
+IGNORED = PATHS
 
 _POLICY = "/info/environment_info/policy"
 _TOLERANCE = 1e-6  # that of the benchmark itself
+_OF_THE_PAGE = ("methodology", "contact_info", "is_new")
+_TOLD_OF_INFO = (
+    *("git_commit", "user_info", "agent_info", "environment_info", "max_steps", "max_errors"),
+)
+_TOLD_OF_ACTOR = ("llm", "llm_args", "implementation")
+_TOLD_OF_ENVIRONMENT = ("domain_name", "policy", "tool_defs")
+_TOLD_OF_TASK = ("id", "user_scenario")
+_TOLD_OF_SIMULATION = (
+    *("id", "task_id", "timestamp", "start_time", "end_time", "duration", "termination_reason"),
+    *("agent_cost", "user_cost", "messages", "trial", "seed", "policy", "ticks"),
+)
+_TOLD_OF_MESSAGE = (
+    *("role", "content", "tool_calls", "tool_messages", "timestamp", "usage", "cost", "errors"),
+    *("raw_data", "turn_idx", "generation_time_seconds", "id", "error", "requestor"),
+    *("reasoning", "reasoning_content", "reasoning_details", "thinking_blocks"),
+)
 _LIMITS = ("max_steps", "timeout", "too_many_errors", "context_window_exceeded")
 
 
@@ -101,15 +124,19 @@ def _count(source: Source, results: Object, tasks: set[str | None], told: list[s
         source.problem("/simulations", reason + named, "warning")
 
 
-def _submission(source: Source) -> Any:
+def _submission(source: Source) -> Object:
     file = source.beside("../submission.json")
-    return as_object(file.json()).get("methodology") if file is not None else None
+    return as_object(file.json()) if file is not None else {}
 
 
 # ---------------------------------------------------------------------- what a run is
 
 
-def _what_all_share(info: Object, submission: Any) -> Object:
+def _without(owner: Object, told: tuple[str, ...]) -> Object | None:
+    return {key: value for key, value in owner.items() if key not in told} or None
+
+
+def _what_all_share(info: Object, submission: Object) -> Object:
     agent, user = as_object(info.get("agent_info")), as_object(info.get("user_info"))
     environment = as_object(info.get("environment_info"))
     return {
@@ -126,7 +153,12 @@ def _what_all_share(info: Object, submission: Any) -> Object:
             "user_params": user.get("llm_args"),
             "max_steps": as_int(info.get("max_steps")),
             "max_errors": as_int(info.get("max_errors")),
-            "submission": submission,
+            "info": _without(info, _TOLD_OF_INFO),
+            "agent_info": _without(agent, _TOLD_OF_ACTOR),
+            "user_info": _without(user, _TOLD_OF_ACTOR),
+            "environment_info": _without(environment, _TOLD_OF_ENVIRONMENT),
+            "submission": submission.get("methodology"),
+            "leaderboard": _without(submission, _OF_THE_PAGE),
         },
     }
 
@@ -165,7 +197,10 @@ def _read_simulation(
             "duration_s": as_float(simulation.get("duration")),
             "seed": as_int(simulation.get("seed")),
             "user_scenario": task.get("user_scenario"),
-            "reward_info": simulation.get("reward_info"),
+            "task": _without(task, _TOLD_OF_TASK),
+            **(_without(simulation, _TOLD_OF_SIMULATION) or {}),
+            "user_tokens": _tokens_of_the_user(simulation),
+            "messages": _untold_of_messages(simulation),
         },
     )
     run.environment(domain=domain, user_model=common["user_model"])
@@ -174,12 +209,35 @@ def _read_simulation(
     policy = as_text(simulation.get("policy"))
     if policy or common["policy"]:
         run.system(policy or common["policy"], f"{pos}/policy" if policy else _POLICY)
-    messages = [as_object(message) for message in _list(simulation, "messages")]
+    messages = _list(simulation, "messages")
     if not messages and simulation.get("ticks"):
         run.problem(f"{pos}/ticks", "a voice simulation; its ticks are not read")
-    for index, is_model_call, message in _turns(messages):
-        _write(run, message, f"{pos}/messages/{index}", is_model_call)
+    for index, is_model_call, message in _turns([as_object(message) for message in messages]):
+        place = f"{pos}/messages/{index}"
+        if is_object(messages[index]):
+            _write(run, message, place, is_model_call)
+        else:
+            run.problem(place, "no message")
     _write_outcome(run, simulation)
+
+
+def _untold_of_messages(simulation: Object) -> Object | None:
+    """What no column has of each message, such as what was cut off its request, by its place."""
+    untold: Object = {}
+    for index, message in enumerate(map(as_object, _list(simulation, "messages"))):
+        known = {key: value for key, value in message.items() if value is not None}
+        if rest := _without(known, _TOLD_OF_MESSAGE):
+            untold[str(index)] = rest
+    return untold or None
+
+
+def _tokens_of_the_user(simulation: Object) -> Object | None:
+    """What the simulated user took, which is no usage of the agent's."""
+    messages = map(as_object, _list(simulation, "messages"))
+    usages = [as_object(m.get("usage")) for m in messages if m.get("role") == "user"]
+    names = ("prompt_tokens", "completion_tokens")
+    sums = {name: total(*(as_int(usage.get(name)) for usage in usages)) for name in names}
+    return None if set(sums.values()) == {None} else sums
 
 
 def _turns(messages: list[Object]) -> Iterator[tuple[int, bool, Object]]:
@@ -207,6 +265,8 @@ def _write(run: Run, message: Object, pos: str, is_model_call: bool) -> None:
     if role == "assistant":
         if is_model_call:
             _begin_step(run, message, pos, at)
+        for index, refused in enumerate(_list(message, "errors")):
+            run.event("error", as_text(refused), f"{pos}/errors/{index}", actor="harness", at=at)
         if text:
             actor = None if is_model_call else "harness"
             run.message(text, f"{pos}/content", at=at, actor=actor, media=media)
@@ -218,7 +278,7 @@ def _write(run: Run, message: Object, pos: str, is_model_call: bool) -> None:
     elif role == "tool":
         _write_results(run, message, pos)
     elif role == "system":
-        run.system(text, f"{pos}/content", at=at, media=media)
+        run.system(text, place_of(message, "content", pos), at=at, media=media)
     else:
         run.event("other", text, pos, actor=as_text(role), at=at, media=media)
 
@@ -242,15 +302,16 @@ def _begin_step(run: Run, message: Object, pos: str, at: datetime | None) -> Non
         ),
     )
     places = (("/raw_data/message", as_object(raw.get("message"))), ("/raw_data", raw))
-    for place, holder in (*places, ("", message)):
-        thoughts = list(openai_chat.thoughts_of(holder))
-        for thought in thoughts:
-            where = f"{pos}{place}{thought.pointer}"
-            run.thinking(
-                thought.text, where, state=thought.state, signature=thought.signature, at=at
-            )
-        if thoughts:
-            return  # further places would repeat it
+    found = [
+        (place, thoughts)
+        for place, holder in (*places, ("", message))
+        if (thoughts := list(openai_chat.thoughts_of(holder)))
+    ]
+    # The places repeat each other, and not all have the signatures.
+    signed = [here for here in found if any(thought.signature for thought in here[1])]
+    for place, thoughts in (signed or found)[:1]:
+        for text, state, signature, pointer in thoughts:
+            run.thinking(text, pos + place + pointer, state=state, signature=signature, at=at)
 
 
 def _earlier(at: datetime | None, seconds: float | None) -> datetime | None:
@@ -261,7 +322,10 @@ def _earlier(at: datetime | None, seconds: float | None) -> datetime | None:
 
 
 def _write_calls(run: Run, message: Object, pos: str, at: datetime | None) -> None:
-    for index, call in enumerate(map(as_object, _list(message, "tool_calls"))):
+    for index, call in enumerate(_list(message, "tool_calls")):
+        if not is_object(call):
+            run.problem(f"{pos}/tool_calls/{index}", "no tool call")
+            continue
         run.call(
             as_text(call.get("name")),
             call.get("arguments"),
@@ -276,7 +340,11 @@ def _write_results(run: Run, message: Object, pos: str) -> None:
     several = message.get("tool_messages")
     if is_array(several):
         for index, part in enumerate(several):
-            _write_result(run, as_object(part), f"{pos}/tool_messages/{index}")
+            place = f"{pos}/tool_messages/{index}"
+            if is_object(part):
+                _write_result(run, part, place)
+            else:
+                run.problem(place, "no message")
     else:
         _write_result(run, message, pos)
 
@@ -286,7 +354,7 @@ def _write_result(run: Run, message: Object, pos: str) -> None:
     call_id = as_text(message.get("id")) or None
     run.result(
         text,
-        f"{pos}/content",
+        place_of(message, "content", pos),
         call_id=call_id,
         by_order=call_id is None,
         is_error=as_bool(message.get("error")),
@@ -307,14 +375,17 @@ def _write_outcome(run: Run, simulation: Object) -> None:
     info = as_object(simulation.get("reward_info"))
     reward = as_float(info.get("reward"))
     reason = as_text(simulation.get("termination_reason"))
+    success = None if reward is None else abs(reward - 1) <= _TOLERANCE
     outcome = None
-    if reason in _LIMITS:
+    if success:
+        outcome = "success"  # judged so, however it ended
+    elif reason in _LIMITS:
         outcome = "limit"
     elif (reason or "").endswith("_error"):
         outcome = "error"
     run.outcome(
         outcome,
-        success=None if reward is None else abs(reward - 1) <= _TOLERANCE,
+        success=success,
         score=reward,
         end_reason=reason,
         scores=[

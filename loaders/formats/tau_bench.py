@@ -27,6 +27,10 @@ from loaders.values import Object, as_array, as_float, as_name, as_object, as_te
 
 TITLE = "tau-bench result"
 GIVES = ("outcome",)
+IGNORED = {
+    "/**/tool_calls/*/type": "every call is of a function",
+    "/**/info/reward_info/reward": "the reward of the run, which the record repeats here",
+}
 
 _FILE_NAME = re.compile(
     r"(?P<strategy>tool-calling|act|react|few-shot)-(?P<model>.+)-(?P<temperature>\d+(?:\.\d+)?)"

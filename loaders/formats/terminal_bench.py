@@ -1,7 +1,7 @@
 """Terminal-Bench results: ``results.json`` of a run (all its trials) or of one trial directory.
 
 A trial's results stand in its own directory and again in the run's file; loaded together, each is
-told once. ``native_id`` is the trial's own UUID: where it repeats, a run directory was copied. A
+told once, as the run's file has it, and a difference between the two is a problem. ``native_id`` is the trial's own UUID: where it repeats, a run directory was copied. A
 copy of the same bytes is warned of, as with every format.
 
 ``is_resolved`` is null where the tests gave no verdict (``parse_error``, ``test_timeout``): then
@@ -23,7 +23,6 @@ from loaders.values import (
     Object,
     as_array,
     as_bool,
-    as_float,
     as_int,
     as_object,
     as_text,
@@ -32,15 +31,29 @@ from loaders.values import (
 
 TITLE = "Terminal-Bench result"
 GIVES = ("tokens", "outcome")
+IGNORED = {
+    "/resolved_ids/*": "each trial says itself whether it was resolved",
+    "/unresolved_ids/*": "each trial says itself whether it was resolved",
+    "/n_resolved": "a count of the trials, each of which says whether it was resolved",
+    "/n_unresolved": "a count of the trials, each of which says whether it was resolved",
+}
 
 _RUN_FILE = "../../results.json"
 _NO_FAILURE = ("unset", "none")
 _LIMITS = ("agent_timeout", "context_length_exceeded", "output_length_exceeded")
-_TIMES = (
-    "agent_started_at",
-    "agent_ended_at",
-    "test_started_at",
-    "test_ended_at",
+_TOLD_OF_A_RUN = ("results", "resolved_ids", "unresolved_ids", "n_resolved", "n_unresolved")
+_TOLD_OF_A_TRIAL = (
+    "id",
+    "task_id",
+    "trial_name",
+    "instruction",
+    "is_resolved",
+    "failure_mode",
+    "parser_results",
+    "trial_started_at",
+    "trial_ended_at",
+    "total_input_tokens",
+    "total_output_tokens",
 )
 
 
@@ -61,7 +74,7 @@ def bundle(source: Source) -> str:
 
 def read(source: Source, out: Builder) -> None:
     """One run per trial; from the file of the run where both were given."""
-    told: set[str] = set()
+    told: dict[str, Object] = {}
     for part in sorted(source.parts, key=lambda part: _is_trial(part.head.first)):
         folder = posixpath.dirname(source.name)
         prefix = "" if part is source else f"{posixpath.relpath(part.name, folder)}#"
@@ -72,7 +85,11 @@ def read(source: Source, out: Builder) -> None:
                     native_id = as_text(trial.get("id"))
                     if native_id is None or native_id not in told:
                         _read_trial(trial, record, prefix + pos, out)
-                    told.update([native_id] if native_id else [])
+                    elif other := _differing(told[native_id], trial):
+                        reason = f"the run's file tells this trial otherwise: {', '.join(other)}"
+                        out.problem(prefix + pos, reason)
+                    if native_id is not None:
+                        told.setdefault(native_id, trial)
 
 
 def _trials(record: Object) -> Iterator[tuple[str, Object]]:
@@ -83,8 +100,13 @@ def _trials(record: Object) -> Iterator[tuple[str, Object]]:
         yield f"/results/{index}", as_object(trial)
 
 
+def _differing(one: Object, other: Object) -> list[str]:
+    return sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
+
+
 def _read_trial(trial: Object, record: Object, pos: str, out: Builder) -> None:
-    is_part = trial is not record
+    whole = {} if trial is record else record
+    of_run = {key: value for key, value in whole.items() if key not in _TOLD_OF_A_RUN}
     task, name = as_text(trial.get("task_id")), as_text(trial.get("trial_name"))
     run = out.trajectory(
         native_id=as_text(trial.get("id")),
@@ -97,14 +119,13 @@ def _read_trial(trial: Object, record: Object, pos: str, out: Builder) -> None:
         input_tokens=as_int(trial.get("total_input_tokens")) or None,
         output_tokens=as_int(trial.get("total_output_tokens")) or None,
         metadata={
-            "run_id": as_text(record.get("id")) if is_part else None,
-            "run_accuracy": as_float(record.get("accuracy")) if is_part else None,
-            "recording_path": as_text(trial.get("recording_path")),
-            **{name: as_text(trial.get(name)) for name in _TIMES},
+            **{f"run_{key}": value for key, value in of_run.items()},
+            **{key: value for key, value in trial.items() if key not in _TOLD_OF_A_TRIAL},
         },
     )
     run.environment(task=task)
-    run.user(as_text(trial.get("instruction")), f"{pos}/instruction")
+    if "instruction" in trial:
+        run.user(as_text(trial["instruction"]), f"{pos}/instruction")
     resolved = as_bool(trial.get("is_resolved"))
     is_unjudged = "is_resolved" in trial and trial["is_resolved"] is None
     failure = as_text(trial.get("failure_mode"))

@@ -23,10 +23,24 @@ from typing import NamedTuple
 from loaders.builder import Builder
 from loaders.run import Run
 from loaders.sources import Head, Source
-from loaders.values import Object, as_array, as_bool, as_int, as_name, as_object, as_text
+from loaders.values import (
+    Object,
+    as_array,
+    as_bool,
+    as_int,
+    as_name,
+    as_object,
+    as_text,
+    is_object,
+    place_of,
+)
 
 TITLE = "Who&When annotated failure"
 GIVES = ("thinking", "outcome")
+IGNORED = {
+    "role=user /**/history/*/role": "the name beside it says who speaks",
+    "role=assistant /**/history/*/role": "the name beside it says who speaks",
+}
 
 _TERMINALS = ("Computer_terminal", "ComputerTerminal")
 _CODE_BEGINS = re.compile(r"```[ \t]*+(\w*+)[ \t]*+\r?\n")
@@ -43,6 +57,7 @@ class Turn(NamedTuple):
     mark: str | None
     text: str | None
     is_named: bool
+    text_pos: str
 
 
 def sniff(head: Head) -> bool:
@@ -61,7 +76,8 @@ def read(source: Source, out: Builder) -> None:
 
 
 def _read_run(record: Object, pos: str, out: Builder) -> None:
-    turns = [_turn(as_object(turn)) for turn in as_array(record.get("history"))]
+    history = as_array(record.get("history"))
+    turns = [_turn(as_object(turn), f"{pos}/history/{n}") for n, turn in enumerate(history)]
     half = "Algorithm-Generated" if any(t.is_named for t in turns) else "Hand-Crafted"
     mistake = _number(record.get("mistake_step"))
     run = out.trajectory(
@@ -80,6 +96,9 @@ def _read_run(record: Object, pos: str, out: Builder) -> None:
             "ground_truth": as_name(record.get("ground_truth")),
         },
     )
+    for index, turn in enumerate(history):
+        if not is_object(turn):
+            run.problem(f"{pos}/history/{index}", "no turn, but counted as one")
     _write_prompts(run, record, turns, pos)
     seqs = _write_turns(run, turns, pos)
     _doubt_annotation(run, record, mistake, turns, pos)
@@ -109,11 +128,17 @@ def _number(step: object) -> int | None:
     return number if number is not None and number >= 0 else None
 
 
-def _turn(turn: Object) -> Turn:
+def _turn(turn: Object, pos: str) -> Turn:
     name, role = as_text(turn.get("name")), as_text(turn.get("role"))
     agent, _, mark = (role or "").partition(" (")
     text = as_text(turn.get("content"))
-    return Turn(name or agent or None, mark.removesuffix(")") or None, text, name is not None)
+    return Turn(
+        agent=name or agent or None,
+        mark=mark.removesuffix(")") or None,
+        text=text,
+        is_named=name is not None,
+        text_pos=place_of(turn, "content", pos),
+    )
 
 
 def _write_prompts(run: Run, record: Object, turns: list[Turn], pos: str) -> None:
@@ -139,12 +164,12 @@ def _write_turns(run: Run, turns: list[Turn], pos: str) -> list[int]:
         speaking = turn.agent if is_model else None
         seqs.append(run.seq)
         if turn.agent in _TERMINALS:
-            _write_execution(run, turn, f"{place}/content")
+            _write_execution(run, turn, turn.text_pos)
         else:
-            _write_turn(run, turn, f"{place}/content")
+            _write_turn(run, turn, turn.text_pos)
         is_run_next = index + 1 < len(turns) and _EXIT_CODE.match(turns[index + 1].text or "")
         if is_run_next and turns[index + 1].agent in _TERMINALS:
-            _write_code(run, turn, turns[index + 1].agent, f"{place}/content")
+            _write_code(run, turn, turns[index + 1].agent, turn.text_pos)
     return seqs
 
 

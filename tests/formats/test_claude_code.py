@@ -88,7 +88,9 @@ def test_every_call_block_error_and_token_is_there(
     assert kinds["tool_result"] == sum(b["type"] == "tool_result" for b in asked)
     assert kinds["user"] == sum(b["type"] == "text" for b in asked) - stopped
     assert kinds["error"] == stopped
-    assert sum(kinds.values()) == len(replies) + len(asked)
+    attached = sum(r["type"] == "attachment" for r in lines)
+    assert sum(kinds.values()) == len(replies) + len(asked) + kinds["other"]
+    assert (kinds["other"] > 0) == (attached > 0)
     failed = [e for e in events_of(session, "tool_result") if e["is_error"]]
     assert len(failed) == sum(b.get("is_error") is True for b in asked)
     run = session.trajectories.collect().row(0, named=True)
@@ -135,7 +137,7 @@ def test_the_blocks_of_a_call_stand_together(runs: Trajectories, folder: Path) -
     }  # fmt: skip
     assert len(split) >= 5
     events = of_file(runs, REFERENCE).events.collect().filter(pl.col("step").is_not_null())
-    for _, part in events.group_by("step"):
+    for _, part in events.filter(pl.col("kind") != "other").group_by("step"):
         kinds = "".join("r" if k in ("tool_result", "user") else "c" for k in part["kind"])
         assert "rc" not in kinds, "the model emitted all of a call before it saw a result"
     assert events["seq"].is_sorted()
@@ -268,13 +270,17 @@ def test_every_record_type_up_to_2_1_220(runs: Trajectories, folder: Path) -> No
     kinds = Counter(e["kind"] for e in events_of(main))
     assert kinds == {
         "user": 11, "message": 2, "thinking": 5, "tool_call": 2, "tool_result": 1,
-        "error": 9, "compaction": 2, "other": 2,
+        "error": 9, "compaction": 2, "other": 24,
     }  # fmt: skip
     assert Counter(e["error_type"] for e in events_of(main, "error")) == {
         "api_refusal": 1, "429": 1, "api_error": 3, "authentication_error": 1,
         "hook_non_blocking_error": 1, "hook_blocking_error": 1, "model_refusal_fallback": 1,
     }  # fmt: skip
-    assert [e["error_type"] for e in events_of(main, "other")] == ["synthetic", "fallback"]
+    others = Counter(e["error_type"] for e in events_of(main, "other"))
+    attached = (r["attachment"] for r in raw_lines(folder / DRIFT) if r["type"] == "attachment")
+    known = {e["type"] for e in attached if len([v for v in e.values() if v]) > 1}
+    assert others.keys() >= {"synthetic", "fallback", "nested_memory", "skill_listing"}
+    assert others.keys() - {"synthetic", "fallback"} <= known
     assert sum(e["media"] == ["[trimmed for fixture]"] for e in events_of(main, "user")) == 2
     models = [r for r in raw_lines(folder / DRIFT) if r["type"] == "assistant"]
     named = {r["message"].get("model") for r in models} - {None, "<synthetic>"}
@@ -289,9 +295,9 @@ def test_every_record_type_up_to_2_1_220(runs: Trajectories, folder: Path) -> No
     metadata = json.loads(main.trajectories.collect()["metadata"].item())
     assert metadata["not_told"]["file-history-snapshot"] == 1
     told = {e["source_pos"].split("/")[0] for r in (main, side) for e in events_of(r)}
-    counted = sum(metadata["not_told"].values()) + sum(
-        json.loads(side.trajectories.collect()["metadata"].item())["not_told"].values()
-    )
+    both = [json.loads(r.trajectories.collect()["metadata"].item()) for r in (main, side)]
+    told |= {f"L{record['line']}" for notes in both for record in notes.get("records", ())}
+    counted = sum(sum(notes.get("not_told", {}).values()) for notes in both)
     assert len(told) + counted == len(raw_lines(folder / DRIFT)), "no line is lost silently"
 
 
@@ -566,7 +572,7 @@ def test_hooks_that_failed_are_errors_and_others_are_counted(tmp_path: Path) -> 
         tmp_path,
         prompt(),
         line("system", subtype="stop_hook_summary", hookErrors=[], preventedContinuation=False),
-        line("system", subtype="stop_hook_summary", hookErrors=["boom", {"code": 1}]),
+        line("system", subtype="stop_hook_summary", hookErrors=["boom", {"code": 1}, "end"]),
         line(
             "system", subtype="stop_hook_summary", hookErrors=[], preventedContinuation=True,
             stopReason="lint first",
@@ -579,15 +585,60 @@ def test_hooks_that_failed_are_errors_and_others_are_counted(tmp_path: Path) -> 
     )  # fmt: skip
     columns = ("text", "error_type", "exit_code", "duration_s", "actor")
     assert [tuple(e[c] for c in columns) for e in events_of(runs, "error")] == [
-        ('boom\n{"code":1}', "hook_error", None, None, "claude-code"),
+        ('boom\n{"code":1}\nend', "hook_error", None, None, "claude-code"),
         ("lint first", "hook_error", None, None, "claude-code"),
         ("no", "hook_blocking_error", None, None, "PreToolUse:Bash"),
         ("oops", "hook_non_blocking_error", 1, 0.02, "claude-code"),
     ]
-    assert metadata_of(runs)["not_told"] == {
-        "attachment/hook_success": 1, "progress": 1, "system/turn_duration": 1,
-        "system/stop_hook_summary": 1,
+    metadata = metadata_of(runs)
+    assert metadata["not_told"] == {"progress": 1}
+    (hook,) = events_of(runs, "other")
+    assert (hook["error_type"], json.loads(hook["text"])["stdout"]) == ("hook_success", "fine")
+    kinds = [record["subtype"] for record in metadata["records"]]
+    assert sorted(kinds) == [*["stop_hook_summary"] * 3, "turn_duration"]
+    assert metadata["records"][0]["durationMs"] == 5
+
+
+def test_what_no_column_holds_is_in_the_metadata(tmp_path: Path) -> None:
+    usage = {
+        "output_tokens": 1, "service_tier": "batch", "cache_creation": {"ephemeral_5m_input_tokens": 7},
     }  # fmt: skip
+    refusal = {"type": "refusal", "category": "x"}
+    noted = {"userModified": True, "totalTokens": 5, "usage": {"input_tokens": 4}, "stdout": "no"}
+    runs = load(
+        tmp_path,
+        prompt(permissionMode="plan"),
+        reply("A", use("c1"), usage=usage, requestId="req_1", message={"stop_details": refusal}),
+        answer("c1", "ok", noted),
+        {"type": "permission-mode", "permissionMode": "acceptEdits", "sessionId": "s1"},
+        {"type": "pr-link", "prNumber": 3, "sessionId": "s1"},
+        prompt("more", cwd="/elsewhere"),
+    )
+    metadata = metadata_of(runs)
+    assert metadata["request_ids"] == {"0": "req_1"}
+    assert metadata["notes_of_calls"] == {"0": {"stop_details": refusal}}
+    assert metadata["notes_of_results"] == {
+        "c1": {"userModified": True, "totalTokens": 5, "usage": {"input_tokens": 4}}
+    }
+    assert (metadata["service_tier"], metadata["usage"]) == (
+        ["batch"],
+        {"ephemeral_5m_input_tokens": 7},
+    )
+    assert metadata["permission_mode"] == ["plan", "acceptEdits"]
+    assert metadata["folders"] == ["/w", "/elsewhere"]
+    assert metadata["records"] == [{"line": 5, "type": "pr-link", "prNumber": 3}]
+
+
+def test_attachments_without_their_text_are_told_as_logged(tmp_path: Path) -> None:
+    memory = {"path": "/w/CLAUDE.md", "content": {"content": "Be brief.", "base64": "AAAA"}}
+    runs = load(tmp_path, prompt(), attach("nested_memory", **memory))
+    (told,) = events_of(runs, "other")
+    assert told["error_type"] == "nested_memory"
+    assert json.loads(told["text"])["content"] == {"content": "Be brief."}
+
+
+def test_nothing_of_the_real_logs_is_lost(folder: Path) -> None:
+    assert loaders.coverage(folder, progress=False).lost.is_empty()
 
 
 def test_what_late_versions_write_of_the_request(tmp_path: Path) -> None:
@@ -643,7 +694,7 @@ def test_a_resumed_session_is_one_run_named_after_its_last_id(tmp_path: Path) ->
     assert len(runs) == 1
     assert run_of(runs)["native_id"] == "new"
     assert metadata_of(runs)["session_id"] == ["old", "new"]
-    assert metadata_of(runs)["not_told"] == {"summary": 2}
+    assert [record["summary"] for record in metadata_of(runs)["records"]] == ["another session"] * 2
     assert not any("another session" in (e["text"] or "") for e in events_of(runs))
 
 

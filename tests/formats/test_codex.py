@@ -442,3 +442,51 @@ def test_a_list_of_todos_is_a_call_each_time_it_changes(tmp_path: Path) -> None:
     assert events(runs, "tool_call").height == 2
     assert row(runs)["unanswered_calls"] == 0
     assert events(runs, "other").height == 2
+
+
+# ---------------------------------------------------------------------- what is worth keeping
+
+
+def test_settings_notes_and_ends_of_turns_are_kept(tmp_path: Path) -> None:
+    info = {"total_token_usage": {}, "last_token_usage": {}, "model_context_window": 99}
+    limits = {"primary": {"used_percent": 3.0}}
+    runs = load(
+        tmp_path,
+        {**META, "payload": {**META["payload"], "memory_mode": "off"}},
+        line("turn_context", {"turn_id": "1", "model": "m", "cwd": "/w", "personality": "dry"}),
+        said("user", "do it"),
+        event("token_count", info=info, rate_limits=limits),
+        event("task_complete", turn_id="1", duration_ms=1200, last_agent_message="done"),
+        line("turn_context", {"turn_id": "2", "model": "m", "cwd": "/x", "personality": "dry"}),
+        event("error", message="slow down", error={"kind": "rate_limit", "resetAt": "noon"}),
+    )
+    metadata = json.loads(row(runs)["metadata"])
+    assert metadata["memory_mode"] == "off"
+    assert metadata["settings_of_turns"] == [
+        {"model": "m", "cwd": "/w", "personality": "dry"},
+        {"cwd": "/x"},
+    ]
+    assert metadata["turn_ends"] == [{"duration_ms": 1200, "last_agent_message": "done"}]
+    assert (metadata["model_context_window"], metadata["rate_limits"]) == (99, limits)
+    assert metadata["errors"] == [{"kind": "rate_limit", "resetAt": "noon"}]
+
+
+def test_what_ended_a_call_without_an_output_is_told(tmp_path: Path) -> None:
+    ended = event("exec_command_end", call_id="c", aggregated_output="half of it", exit_code=1)
+    runs = load(tmp_path, META, call("c"), ended)
+    assert json.loads(events(runs, "other")["text"][0])["aggregated_output"] == "half of it"
+    answered = load(tmp_path, META, call("c"), ended, output("c"))
+    assert events(answered, "other").is_empty()
+    assert events(answered, "tool_result")["exit_code"].to_list() == [1]
+
+
+def test_lines_about_the_world_and_the_thread_are_told(tmp_path: Path) -> None:
+    world = line("world_state", {"full": True, "state": {"git": "x"}})
+    goal = event("thread_goal_updated", goal={"objective": "win"})
+    told = events(load(tmp_path, META, world, goal), "other")
+    assert told["actor"].to_list() == ["world_state", "thread_goal_updated"]
+    assert json.loads(told["text"][0]) == {"full": True, "state": {"git": "x"}}
+
+
+def test_nothing_of_the_real_logs_is_lost(real_logs: Path) -> None:
+    assert loaders.coverage(real_logs / "codex", progress=False).lost.is_empty()

@@ -242,6 +242,23 @@ def test_messages_of_one_call_and_parts_of_all_kinds(tmp_path: Path) -> None:
     assert steps(runs, "input_tokens") == [5, 6]
 
 
+def test_the_heads_facts_and_the_tools_own_words_are_kept(tmp_path: Path) -> None:
+    described = [
+        {**call(name, "success"), "displayName": "Shell", "description": name} for name in "12"
+    ]
+    runs = load(
+        tmp_path, {**head(), "lastUpdated": "2026-01-01"}, reply("a", "x", toolCalls=described)
+    )
+    metadata = json.loads(row(runs)["metadata"])
+    assert metadata["lastUpdated"] == "2026-01-01"
+    (tool,) = metadata["tools"].values()
+    assert tool == {"displayName": "Shell", "description": "1"}, "the first of each tool"
+
+
+def test_nothing_of_the_real_logs_is_lost(real_logs: Path) -> None:
+    assert loaders.coverage(real_logs / "gemini_cli", progress=False).lost.is_empty()
+
+
 def test_hostile_records_are_problems_and_the_rest_is_read(tmp_path: Path) -> None:
     runs = load(
         tmp_path,
@@ -288,15 +305,22 @@ def test_a_stream_joins_pieces_and_links_results(tmp_path: Path) -> None:
     stats = {"total_tokens": 15, "input_tokens": 10, "output_tokens": 5, "cached": 2}
     runs = load(
         tmp_path,
-        *(INIT, "YOLO mode is enabled.", said("go", role="user"), said("I "), said("look."), use),
-        *(failed, said("Do"), said("ne."), said("Once more.", delta=False)),
+        *(
+            INIT,
+            "YOLO mode is enabled.",
+            said("go", role="user"),
+            said("look. I "),
+            said("look."),
+            use,
+        ),
+        *(failed, said("Do. N"), said("ow Do."), said("Once more.", delta=False)),
         {"type": "result", "status": "success", "stats": stats},
     )
     assert gemini_cli.sniff(Source(tmp_path / "log.jsonl").head)
     frame = events(runs)
     kinds = ["user", "message", "tool_call", "tool_result", "message", "message"]
     assert frame["kind"].to_list() == kinds
-    assert frame["text"].to_list()[1::3] == ["I look.", "Done."]
+    assert frame["text"].to_list()[1::3] == ["look. I look.", "Do. Now Do."]
     assert frame["step"].to_list() == [None, 0, 0, 0, 1, 1]
     answer = frame.row(3, named=True)
     assert (answer["text"], answer["is_error"], answer["error_type"]) == ("m", True, "E")
@@ -317,4 +341,5 @@ def test_a_stream_that_fails_and_one_cut_short(tmp_path: Path) -> None:
         ("other", "unknown", None),
     ]
     assert frame["output_tokens"].to_list() == [None, None]
+    assert json.loads(frame["metadata"][0])["error"] == end["error"]
     assert events(runs, "message")["text"].to_list() == ["a", "cut"]

@@ -109,7 +109,7 @@ def test_every_event_leads_back_to_its_raw_record(runs: Trajectories) -> None:
         .iter_rows()
     ):
         raw = runs.raw(run, seq)
-        assert raw["type"] == "file" if text is None else raw == text
+        assert (raw.get("type") == "file" or "role" in raw) if text is None else raw == text
 
 
 # ---------------------------------------------------------------------- written here
@@ -205,8 +205,10 @@ def test_tools_without_an_end_errors_and_cleared_results(tmp_path: Path) -> None
     assert results.select("call_seq", "text", "is_error", "duration_s").rows() == [
         (2, "no", True, None),
         (3, "out", None, None),
-        (6, "out", False, 2000.0),
+        (9, "out", False, 2000.0),
     ]
+    so_far = runs.events.filter(pl.col("error_type") == "output_so_far").collect()
+    assert so_far["text"].to_list() == ["out"] * 3, "of what did not come to its end"
     row = runs.trajectories.collect().row(0, named=True)
     assert row["unanswered_calls"] == 2
     assert json.loads(row["metadata"]) == {"results_later_cleared_from_context": 1}
@@ -289,3 +291,48 @@ def test_hostile_types_and_a_cut_file(tmp_path: Path) -> None:
     runs = loaders.load(tmp_path)
     assert "what stands before" in " ".join(runs.problems.collect()["reason"])
     assert runs.trajectories.collect()["steps"].to_list() == [2]
+
+
+# ---------------------------------------------------------------------- what is worth keeping
+
+
+def test_signatures_durations_and_names_of_files_are_kept(tmp_path: Path) -> None:
+    span = {"start": 1000, "end": 1500}
+    signed = {"google": {"thoughtSignature": "sig"}}
+    runs = load(
+        tmp_path,
+        reply(
+            part("reasoning", text="plan", time=span),
+            {**tool(time=span), "metadata": signed},
+            part("text", text="done", time=span, metadata=signed),
+            part("file", url="file:///w/log.txt", filename="log.txt", mime="text/plain"),
+            part("file", url="data:image/png;base64,AA", filename="a.png", mime="image/png"),
+        ),
+    )
+    events = runs.events.collect()
+    assert events.select("kind", "text", "signature", "duration_s").rows() == [
+        ("thinking", "plan", None, 500.0),
+        ("tool_call", None, "sig", None),
+        ("message", "done", "sig", 500.0),
+        ("message", "file:///w/log.txt", None, None),
+        ("message", "a.png", None, None),
+        ("tool_result", "out", None, 500.0),
+    ]
+
+
+def test_notes_of_the_session_are_kept(tmp_path: Path) -> None:
+    diff = {"file": "a.py", "before": "x", "after": "y", "additions": 1, "deletions": 2}
+    summary = {"title": "A turn", "diffs": [diff]}
+    asked = ask(part("compaction", auto=True), summary=summary)
+    runs = load(tmp_path, asked, reply(providerID="p"), reply(providerID="q"))
+    row = runs.trajectories.collect().row(0, named=True)
+    metadata = json.loads(row["metadata"])
+    assert metadata["turns"] == [
+        {"title": "A turn", "diffs": [{"file": "a.py", "additions": 1, "deletions": 2}]}
+    ]
+    assert metadata["compactions"] == [{"auto": True}]
+    assert (row["provider"], metadata["providers"]) == (None, ["p", "q"])
+
+
+def test_nothing_of_the_real_logs_is_lost(real_logs: Path) -> None:
+    assert loaders.coverage(real_logs / "opencode", progress=False).lost.is_empty()

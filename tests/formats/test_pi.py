@@ -215,8 +215,8 @@ def test_shell_commands_custom_messages_and_notes(tmp_path: Path) -> None:
         header={**HEADER, "thinkingLevel": "off"},
     )
     assert runs.events.collect().select("kind", "actor", "text", "exit_code").rows() == [
-        ("user", "shell", "$ ls\na", 2),
-        ("other", "shell", "$ ls\na", 2),
+        ("user", "shell", "ls\na", 2),
+        ("other", "shell", "ls\na", 2),
         ("user", "hook", "note", None),
         ("compaction", None, "left that", None),
         ("other", "harness", "high", None),
@@ -262,3 +262,39 @@ def test_broken_lines_and_hostile_types_cost_only_themselves(tmp_path: Path) -> 
     row = runs.trajectories.collect().row(0, named=True)
     assert (row["steps"], row["unanswered_calls"], row["orphan_results"]) == (2, 1, 1)
     assert contexts(runs) == [None, None]
+
+
+def test_what_no_column_holds_is_in_the_metadata(tmp_path: Path) -> None:
+    runs = load(
+        tmp_path,
+        {"type": "model_change", "provider": "p", "modelId": "m"},
+        entry("assistant", "a", provider="p", api="x-api"),
+        {"type": "compaction", "summary": "s", "tokensBefore": 9, "fromHook": False},
+        entry("assistant", "b", provider="q", api="x-api"),
+        entry("bashExecution", None, command="ls", output="", cancelled=True),
+        header={**HEADER, "modelId": "m"},
+    )
+    row = runs.trajectories.collect().row(0, named=True)
+    assert json.loads(row["metadata"]) == {
+        "modelId": "m",
+        "apis": ["x-api"],
+        "providers": ["p", "q"],
+        "compactions": [{"tokensBefore": 9, "fromHook": False}],
+    }
+    assert row["started_at"].isoformat() == "2026-01-01T00:00:00+00:00"
+    events = runs.events.collect()
+    assert json.loads(events["text"][0]) == {"provider": "p", "modelId": "m"}
+    assert events["error_type"].to_list()[-1] == "cancelled"
+
+
+def test_a_copied_session_does_not_say_when_the_run_began(tmp_path: Path) -> None:
+    late = {**HEADER, "timestamp": "2030-01-01T00:00:00Z", "branchedFrom": "old.jsonl"}
+    runs = load(tmp_path, entry("user", "a"), header=late)
+    row = runs.trajectories.collect().row(0, named=True)
+    assert row["started_at"] is None or row["started_at"].year < 2030
+    assert json.loads(row["metadata"])["timestamp"] == late["timestamp"]
+
+
+@pytest.mark.parametrize("folder", ["pi", "other_cli/openclaw"])
+def test_nothing_of_the_real_logs_is_lost(real_logs: Path, folder: str) -> None:
+    assert loaders.coverage(real_logs / folder, progress=False).lost.is_empty()
