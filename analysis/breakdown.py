@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 import polars as pl
 
+from analysis.event_study import event_study
 from analysis.exposures import exposures, refuse_ever
 from analysis.hazard import hazard
 from analysis.outcomes import columns, judged
@@ -28,7 +29,7 @@ from analysis.uncertainty import (
 from loaders import Trajectories
 from loaders.errors import DerailError
 
-__all__ = ["by_step", "e_value", "exposures", "hazard", "triggers"]
+__all__ = ["by_step", "e_value", "event_study", "exposures", "hazard", "triggers"]
 
 MIN_CELL: Final = 10
 """Fewest runs in any cell of exposed or not by failed or not; smaller cells are refused."""

@@ -31,21 +31,26 @@ def columns(by: str | Sequence[str] | None, runs: Trajectories) -> list[str]:
     return names
 
 
+def task_of() -> pl.Expr:
+    """The column ``task``: ``task_id`` within its benchmark, or the run itself where there is none."""
+    named = pl.when(pl.col("task_id").is_not_null()).then(
+        pl.concat_str(pl.col("benchmark").fill_null(""), pl.lit("/"), pl.col("task_id"))
+    )
+    return pl.coalesce(named, "trajectory_id").alias("task")
+
+
 def judged(runs: Trajectories, *names: str) -> pl.DataFrame:
     """Runs with a known success that are no subagent's: ``trajectory_id``, ``task``, ``success``.
 
     ``task`` is ``task_id`` (within its benchmark), or the run itself where the log names no task,
     so that it can stand as the cluster.
     """
-    task = pl.when(pl.col("task_id").is_not_null()).then(
-        pl.concat_str(pl.col("benchmark").fill_null(""), pl.lit("/"), pl.col("task_id"))
-    )
     return (
         runs.trajectories.filter(pl.col("parent_id").is_null(), pl.col("success").is_not_null())
         .select(
             "run",
             "trajectory_id",
-            pl.coalesce(task, "trajectory_id").alias("task"),
+            task_of(),
             "success",
             *dict.fromkeys(names),
         )

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.outcomes import columns, judged
+from analysis.outcomes import columns, judged, task_of
 from analysis.perturbations import detect
 from analysis.results import Result
 from analysis.signals import responses
@@ -209,13 +209,7 @@ def recovery_times(runs: Trajectories, h: int = 5) -> pl.DataFrame:
     good = told.join(found, on=["run", "seq"], how="anti").select(
         "run", "tool", good="seq", at="step"
     )
-    task = pl.coalesce(
-        pl.concat_str(pl.col("benchmark").fill_null(""), pl.lit("/"), pl.col("task_id")),
-        "trajectory_id",
-    )
-    known = runs.trajectories.select(
-        "run", task.alias("task"), pl.col("steps").alias("last")
-    ).collect()
+    known = runs.trajectories.select("run", task_of(), pl.col("steps").alias("last")).collect()
     following = (
         found.sort("seq")
         .join_asof(

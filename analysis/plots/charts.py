@@ -218,6 +218,38 @@ def _incidence(result: Result, width: int) -> Any:
     return drawn.facet(column=alt.Column("label:N", title=None, sort=None))
 
 
+def _event_study(result: Result, width: int) -> Any:
+    """Effects by moment; a line marks the exposure, the base call is a ring."""
+    import altair as alt
+
+    shown = result.frame.filter(pl.col("effect").is_not_null()).with_columns(
+        (pl.col("tau") == -1).alias("base")
+    )
+    base = alt.Chart(shown).encode(
+        x=alt.X(
+            "tau:Q",
+            title="calls since the exposure was met",
+            axis=alt.Axis(tickMinStep=1, grid=False),
+        )
+    )
+    band = base.mark_area(opacity=0.16, color=BLUE).encode(
+        y=alt.Y("low:Q", title="change against runs not exposed, 95 % interval"), y2="high:Q"
+    )
+    line = base.mark_line(strokeWidth=2, color=BLUE).encode(y="effect:Q")
+    point = base.mark_point(size=55, filled=True, opacity=1, color=BLUE).encode(
+        y="effect:Q",
+        color=alt.condition("datum.base", alt.value(GREY), alt.value(BLUE)),
+        tooltip=["tau", "effect", "low", "high", "p", "exposed", "controls"],
+    )
+    rules = [
+        alt.Chart(pl.DataFrame({"x": [-0.5]}))
+        .mark_rule(strokeDash=[4, 4], color=ORANGE)
+        .encode(x="x:Q"),
+        alt.Chart(pl.DataFrame({"y": [0.0]})).mark_rule(color=GREY).encode(y="y:Q"),
+    ]
+    return alt.layer(*rules, band, line, point).properties(width=width, height=220)
+
+
 def _recovery(result: Result, width: int) -> Any:
     import altair as alt
 
@@ -381,6 +413,7 @@ _CHARTS: dict[str, Callable[[Result, int], Any]] = {
     "by_step": _by_step,
     "incidence": _incidence,
     "recovery": _recovery,
+    "event_study": _event_study,
     "compare": _compare,
     "continuity": _continuity,
     "rates": _rates,
