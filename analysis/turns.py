@@ -50,10 +50,9 @@ FEATURES: Final = {
     "agent_checks": "the speaker's name says that it verifies, reviews or tests",
     "same_agent": "the speaker of the turn before goes on",
     "next_same_agent": "the speaker goes on in the next turn",
-    "first_kind": "the speaker's first turn of this kind (message, thinking ...)",
+    "kind_turn": "turns of this speaker and kind (message, thinking ...) before this one",
     "chars": "log of 1 + characters",
-    "chars_ratio": "log of its length over the mean length in the run",
-    "lines": "log of 1 + lines",
+    "chars_rank": "rank of its length in the run, the longest first",
     "digit_share": "digits among its first characters",
     "numbers": "log of 1 + numbers in it",
     "code": "log of 1 + characters of arguments and code blocks",
@@ -65,26 +64,32 @@ FEATURES: Final = {
     "concludes": "it draws a conclusion",
     "gives_up": "it says that something failed or was not found",
     "corrects": "it takes back or revises",
+    "first_code": "the run's first turn with code",
+    "first_assumes": "the run's first turn that assumes",
     "error": "an error or perturbation code in it",
     "error_before": "in the turn before",
     "error_next": "in the next turn",
+    "first_failing": "the run's first turn that an error follows",
     "errors_so_far": "turns with an error before this one",
     "errors_after": "share of the later turns with an error",
     "next_response": "the next turn is a response",
     "before_response": "the turn before is a response",
     "next_disagrees": "the next turn begins or ends with a word of disagreement",
+    "first_disputed": "the run's first turn that a disagreement follows",
     "disagrees": "this turn does",
     "disagree_after": "share of the later turns that do",
     "next_chars": "log of 1 + characters of the next turn",
     "before_chars": "log of 1 + characters of the turn before",
     "repeated": "the same text stood in an earlier turn",
     "novelty": "share of its words that no earlier turn has",
+    "novelty_rank": "rank of that share in the run",
     "question_share": "share of its words that the question has",
     "before_share": "share of its words that the turn before has",
     "next_share": "share of its words that the next turn has",
     "kept": "share of its new words that a later turn takes up",
     "answer_share": "share of the words of the run's last message that it has",
     "answer_new": "share of the words of the run's last message that it brings in first",
+    "answer_rank": "rank of that share in the run",
 }
 """The features of a turn, with what each of them says. Those named by a yes or no are 1 or 0."""
 
@@ -148,8 +153,8 @@ def turns(runs: Trajectories) -> pl.DataFrame:
 def features(runs: Trajectories) -> pl.DataFrame:
     """Cheap features of every turn: a row per turn, sorted by run.
 
-    Columns: ``run``, ``trajectory_id``, ``turn``, ``seq``, ``step``, ``agent``, then those of
-    ``FEATURES``, all numbers without nulls. None of them looks at outcomes, answers or annotations.
+    Columns: ``run``, ``trajectory_id``, ``turn``, ``seq``, ``last_seq``, ``step``, ``agent``, then those
+    of ``FEATURES``, all numbers without nulls. None of them looks at outcomes, answers or annotations.
 
     >>> import loaders
     >>> table = features(loaders.load("sample_logs/frameworks"))
@@ -160,11 +165,10 @@ def features(runs: Trajectories) -> pl.DataFrame:
     table = _with_places(table)
     table = _with_text(table)
     table = _with_neighbours(table)
-    table = table.join(
-        _words(runs, table), on=["run", "turn"], how="left", maintain_order="left"
-    )
+    table = table.join(_words(runs, table), on=["run", "turn"], how="left", maintain_order="left")
+    table = _with_firsts(table)
     return table.select(
-        "run", "trajectory_id", "turn", "seq", "step", "agent",
+        "run", "trajectory_id", "turn", "seq", "last_seq", "step", "agent",
         *(pl.col(name).cast(pl.Float64).fill_nan(0).fill_null(0) for name in FEATURES),
     )  # fmt: skip
 
@@ -182,7 +186,7 @@ def _with_places(table: pl.DataFrame) -> pl.DataFrame:
         (agent == agent.shift(1).over("run")).alias("same_agent"),
         (agent == agent.shift(-1).over("run")).alias("next_same_agent"),
         agent.str.contains(_CHECKS).alias("agent_checks"),
-        pl.int_range(pl.len()).over("run", "agent", "kind").eq(0).alias("first_kind"),
+        pl.int_range(pl.len()).over("run", "agent", "kind").alias("kind_turn"),
         pl.col("kind").eq("thinking").alias("is_thinking"),
         pl.col("kind").is_in(["tool_result", "other", "error"]).alias("is_response"),
         pl.col("kind").eq("user").alias("is_user"),
@@ -203,8 +207,6 @@ def _with_text(table: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns(
         head.alias("head"),
         chars.log1p().alias("chars"),
-        ((chars + 1) / (chars + 1).mean().over("run")).log().alias("chars_ratio"),
-        head.str.count_matches("\n").log1p().alias("lines"),
         (head.str.count_matches(r"\d") / head.str.len_chars().clip(1)).alias("digit_share"),
         head.str.count_matches(r"\d+(?:[.,]\d+)*").log1p().alias("numbers"),
         pl.max_horizontal(blocks, pl.col("code").str.len_chars()).log1p().alias("code"),
@@ -239,6 +241,27 @@ def _with_neighbours(table: pl.DataFrame) -> pl.DataFrame:
         later("disagrees").alias("disagree_after"),
         shifted("chars", -1).alias("next_chars"),
         shifted("chars", 1).alias("before_chars"),
+    )
+
+
+def _with_firsts(table: pl.DataFrame) -> pl.DataFrame:
+    """What happens for the first time in the run (the earliest error is the one sought), and ranks."""
+
+    def first(name: str) -> pl.Expr:
+        happens = pl.col(name).fill_null(0) > 0
+        return happens & (happens.cast(pl.Int64).cum_sum().over("run") == 1)
+
+    def rank(name: str) -> pl.Expr:
+        return pl.col(name).fill_nan(0).fill_null(0).rank(descending=True).over("run")
+
+    return table.with_columns(
+        first("code").alias("first_code"),
+        first("assumes").alias("first_assumes"),
+        first("error_next").alias("first_failing"),
+        first("next_disagrees").alias("first_disputed"),
+        rank("chars").alias("chars_rank"),
+        rank("novelty").alias("novelty_rank"),
+        rank("answer_new").alias("answer_rank"),
     )
 
 

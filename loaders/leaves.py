@@ -196,7 +196,9 @@ def _opened(body: str | bytes, holder: Any, key: Any) -> Any:
         is_long = len(text) > _SHORTEST_BODY
         value = body_value(text) if text[:1] in ("{", "[") or is_long else text
     except UnreadableRecord:
-        return body
+        if isinstance(body, bytes):
+            holder[key] = base64.b64encode(body).decode()
+        return holder[key]
     if value and (is_object(value) or is_array(value)):
         holder[key] = JSONText(value)
     elif is_long and isinstance(value, str) and is_event_stream(value) and '{"' in value:

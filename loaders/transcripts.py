@@ -30,6 +30,9 @@ from loaders.sources import Head, Source
 from loaders.values import Object, as_array, as_object, as_time, is_array, is_object
 
 IGNORED: Final = {
+    "type=text /**/content/*/type": "a part with a text is told as text",
+    "role=user /*/role": "whoever is neither model nor system counts as the user",
+    "/object": "the name of the response's type, always the same",
     "/**/available_tools/*/type": "every tool is a function, or names itself otherwise",
 }
 """What of a transcript the tables leave out, beside what they leave out of recorded calls."""

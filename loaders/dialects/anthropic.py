@@ -10,6 +10,7 @@ from loaders.values import (
     as_array,
     as_bool,
     as_int,
+    as_json,
     as_object,
     as_text,
     is_array,
@@ -107,7 +108,8 @@ def write_block(run: Run, block: Any, pos: str, *, role: str, **more: Any) -> No
     elif kind == "compaction":
         run.event("compaction", as_text(block.get("content")), pos, **more)
     else:
-        run.event("other", as_text(block.get("text")), pos, error_type=kind, **more)
+        text = as_text(block.get("text")) or as_json(block)
+        run.event("other", text, pos, error_type=kind, **more)
 
 
 def _flags(block: Object) -> dict[str, Any]:

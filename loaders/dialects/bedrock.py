@@ -77,7 +77,7 @@ def write_block(run: Run, block: Any, pos: str, *, role: str, **more: Any) -> No
         tell = run.message if role == "assistant" else run.user
         tell(_words_of(block), pos, media=[media], **more)
     elif block and "cachePoint" not in block:
-        run.event("other", as_json(sorted(block)), pos, **more)
+        run.event("other", as_json(block), pos, **more)
 
 
 def _write_text(run: Run, text: str, pos: str, role: str, **more: Any) -> None:

@@ -188,9 +188,9 @@ def write_part(run: Run, part: Object, pos: str, *, is_reply: bool, **more: Any)
         tell = run.message if is_reply else run.user
         tell(text, pos, media=media, **more)
     else:
-        names = sorted(key for key, value in part.items() if value is not None)
-        if names and not _EMPTY.intersection(names):
-            run.event("other", as_json(names), pos, **more)
+        rest = {key: value for key, value in part.items() if value is not None}
+        if rest and not _EMPTY.intersection(rest):
+            run.event("other", as_json(rest), pos, **more)
 
 
 def text_of(parts: list[Object]) -> list[str]:

@@ -83,7 +83,7 @@ def write_item(run: Run, item: Object, pos: str, **more: Any) -> None:
     elif kind.startswith("compaction"):
         run.event("compaction", None, pos, signature=as_text(item.get("encrypted_content")), **more)
     else:
-        run.event("other", kind, pos, **more)
+        run.event("other", as_json(item), pos, error_type=kind, **more)
 
 
 def thought_of(item: Object) -> tuple[str | None, str, str | None]:

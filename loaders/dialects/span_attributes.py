@@ -71,7 +71,7 @@ _KIND_IN = (
     *("openinference.span.kind", "gen_ai.operation.name", "traceloop.span.kind"),
     *("llm.request.type",),
 )
-_ASIDES = ("RETRIEVER", "RERANKER", "GUARDRAIL", "EMBEDDING", "EVALUATOR")
+ASIDES = ("RETRIEVER", "RERANKER", "GUARDRAIL", "EMBEDDING", "EVALUATOR")
 _OUTPUTS = (
     *("gen_ai.tool.call.result", "tool_response", "output.value", "traceloop.entity.output"),
 )
@@ -79,7 +79,8 @@ _INPUTS = (
     *("gen_ai.tool.call.arguments", "tool_arguments", "input.value", "tool.parameters"),
     *("traceloop.entity.input",),
 )
-_ONCE = "its part of the conversation is told where it first stands"
+_ONCE = "what a request repeats is told where it first stands"
+_CALL = "a call stands in its reply, in the contents of that, and in each later request: told once"
 _AROUND = "messages, tools and replies have events of their own; around them they stand once more"
 IGNORED: Final = {
     "/**/*input.value/**": _AROUND,
@@ -87,6 +88,17 @@ IGNORED: Final = {
     "/**/*put.mime_type/**": "whether an input or an output is JSON, as itself shows",
     "/**/traceloop.entity.input/**": _AROUND,
     "/**/traceloop.entity.output/**": _AROUND,
+    "/**/llm.*put_messages.*.message.role/**": "whose a message is, as its place and parts show too",
+    "/**/llm.input_messages.*.message.content/**": _ONCE,
+    "/**/llm.*put_messages.*.function.name/**": _CALL,
+    "/**/llm.*put_messages.*.function.arguments/**": _CALL,
+    "/**/gen_ai.*put.messages/**/type": "what a part is, as its own fields show too",
+    "/**/gen_ai.*put.messages/**/role": "whose a message is, as its place and parts show too",
+    "/**/gen_ai.input.messages/**/id": _ONCE,
+    "/**/gen_ai.input.messages/**/name": _ONCE,
+    "/**/gen_ai.input.messages/**/response": _ONCE,
+    "/**/gen_ai.output.messages/**/finish_reason": "the span's own reasons to finish say the same",
+    "/**/gen_ai.system_instructions/**/type": "says that the instructions are text",
     "/**/llm.tools*/**": "definitions of tools, which the table of tools holds",
     "/**/gen_ai.tool.definitions/**": "definitions of tools, which the table of tools holds",
     "/**/*_request_parameters/**": "tools on offer are kept; the rest are defaults of the framework",
@@ -203,7 +215,10 @@ def note_rest(
 ) -> None:
     """Keep what else a span's attributes and events say, for the metadata of its run."""
     for name, (value, _) in attributes.items():
-        if name not in _TOLD_WHOLE and not name.startswith(_TOLD_BELOW) and not is_object(value):
+        is_told = name in _TOLD_WHOLE or name.startswith(_TOLD_BELOW)
+        if span.kind == "agent" and name in _PROVIDERS:
+            is_told = False  # an agent's is the name of its framework
+        if not is_told and not is_object(value):
             span.rest.append((name, value))
     for name, of_event, _ in events:
         facts = {key: value for key, (value, _) in of_event.items() if not is_object(value)}
@@ -216,7 +231,7 @@ def note_rest(
 
 def kind_of(attributes: Attributes) -> str:
     """What a span is, by the name of its operation or its kind."""
-    if _get(attributes, _KIND_IN[0]) in _ASIDES:
+    if _get(attributes, _KIND_IN[0]) in ASIDES:
         return "aside"
     for key in _KIND_IN:
         kind = _get(attributes, key)

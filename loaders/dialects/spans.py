@@ -27,7 +27,7 @@ from loaders.dialects.span_messages import Message, Part, as_value
 from loaders.dialects.wire import squeezed
 from loaders.rows import Gathered
 from loaders.run import Run
-from loaders.values import as_json, fingerprint, well_formed
+from loaders.values import as_json, fingerprint, is_array, well_formed
 
 Scores = Sequence[tuple[str, float | None, str | None]]
 _DEPTH = 200
@@ -111,6 +111,15 @@ def _rest(spans: list[Span]) -> dict[str, Any]:
         for name, value in span.rest:
             seen.note(name, value)
     return seen.metadata()
+
+
+def _changing(calls: list[Span]) -> dict[str, Any]:
+    """Settings that differ between the calls of a run, whose ``params`` are those of the first."""
+    seen = Gathered()
+    for call in calls:
+        seen.note("params_of_calls", call.params)
+    found = seen.metadata()
+    return found if is_array(found.get("params_of_calls")) else {}
 
 
 # ---------------------------------------------------------------------- which spans make a run
@@ -277,6 +286,7 @@ class _Teller:
             cost_usd=sum(costs) or None,
             params=next((span.params for span in self._calls if span.params), None),
             metadata={
+                **_changing(self._calls),
                 **rest,
                 **root.metadata,
                 **(agent.metadata if agent else {}),

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from loaders.builder import Builder
-from loaders.dialects.span_attributes import Attributes, fill, flat
+from loaders.dialects.span_attributes import Attributes, fill, flat, note_rest
 from loaders.dialects.span_messages import Message, as_value, messages_of, text_of
 from loaders.dialects.spans import Span, tell_traces
+from loaders.formats._langfuse_ignored import PATHS
 from loaders.sources import Head, Source
 from loaders.values import (
     Object,
@@ -34,6 +35,7 @@ from loaders.values import (
 
 TITLE = "Langfuse trace"
 GIVES = ("thinking", "sent", "tools", "tokens")
+IGNORED = PATHS
 EXCEPTIONS = {
     "positions_lead_to_the_raw_record": (
         "one instrumentation logs a streamed reply as a message per token; they are told as the one "
@@ -42,6 +44,29 @@ EXCEPTIONS = {
 }
 
 _KINDS = {"GENERATION": "model", "TOOL": "tool", "AGENT": "agent"}
+_ASIDES = ("RETRIEVER", "EVALUATOR", "GUARDRAIL", "EMBEDDING", "EVENT")
+_MOST_CHARS = 2_000
+_TOLD_OF_TRACE = (
+    *("id", "timestamp", "createdAt", "updatedAt", "projectId", "bookmarked", "public", "latency"),
+    *("input", "output", "scores", "observations", "metadata", "htmlPath", "totalCost"),
+)
+_TOLD_OF_OBSERVATION = (
+    *("id", "traceId", "type", "name", "startTime", "endTime", "parentObservationId", "input"),
+    *("output", "metadata", "model", "modelId", "internalModelId", "modelParameters", "usage"),
+    *("usageDetails", "costDetails", "providedCostDetails", "latency", "createdAt", "updatedAt"),
+    *("projectId", "totalCost", "calculatedTotalCost", "inputCost", "outputCost", "level"),
+    *("calculatedInputCost", "calculatedOutputCost", "inputUsage", "outputUsage", "totalUsage"),
+    *("promptTokens", "completionTokens", "totalTokens", "inputPrice", "outputPrice"),
+    *("totalPrice", "usagePricingTierId", "environment", "version"),
+)
+_TOLD_OF_SCORE = (
+    *("id", "name", "value", "stringValue", "timestamp", "createdAt", "updatedAt", "projectId"),
+    *("traceId", "authorUserId", "environment", "dataType"),
+)
+_TOLD_OF_METADATA = (
+    *("attributes", "resourceAttributes", "scope", "ls_model_name", "ls_model_type"),
+    *("ls_provider", "checkpoint_ns"),
+)
 _USAGE = {
     "output_tokens": ("output", "completion_tokens"),
     "reasoning_tokens": (
@@ -108,11 +133,13 @@ def _span(item: Object, pos: str, trace: Object) -> Span:
     attributes: Attributes = dict(
         flat(as_object(metadata).get("attributes"), f"{place}/attributes")
     )
+    kind = as_text(item.get("type")) or ""
     span = Span(
         trace=as_text(item.get("traceId")) or as_text(trace.get("id")) or "",
         id=as_text(item.get("id")) or pos,
         parent=as_text(item.get("parentObservationId")),
-        kind=_KINDS.get(as_text(item.get("type")) or "", "other"),
+        kind=_KINDS.get(kind, "aside" if kind in _ASIDES else "other"),
+        aside=kind,
         pos=pos,
         name=as_text(item.get("name")),
         started_at=as_time(item.get("startTime")),
@@ -122,15 +149,52 @@ def _span(item: Object, pos: str, trace: Object) -> Span:
     )
     if item.get("level") == "ERROR":
         span.error = as_text(item.get("statusMessage")) or ""
+    span.rest = [*_rest(item, as_object(metadata), trace)]
     given, got = as_value(item.get("input")), as_value(item.get("output"))
     if span.kind == "model":
         _fill_model(span, item, given, got)
-    elif span.kind == "tool" or attributes.get("openinference.span.kind", ("",))[0] == "TOOL":
+    elif (
+        span.kind in ("tool", "aside")
+        or attributes.get("openinference.span.kind", ("",))[0] == "TOOL"
+    ):
         span.arguments = given or None
         if got not in (None, "", {}):
             span.output, span.output_pos = _output(item.get("output")), f"{pos}/output"
     fill(span, attributes, [])
+    note_rest(span, attributes, [])
+    if span.kind == "other":
+        around = _short({"name": span.name, "input": given, "output": got})
+        span.rest += [("spans", around)] if around else []
     return span
+
+
+def _short(around: Object) -> Object | None:
+    """What a span was given and gave, where it is no state with all of the conversation."""
+    said = {key: value for key, value in around.items() if value not in (None, "", {}, [])}
+    is_short = len(as_json(said) or "") < _MOST_CHARS
+    return said if is_short and said.keys() != {"name"} else None
+
+
+def _rest(item: Object, metadata: Object, trace: Object) -> Iterator[tuple[str, Any]]:
+    """What else an observation says, of itself and of the program that made it."""
+    kept = {key: value for key, value in item.items() if key not in _TOLD_OF_OBSERVATION}
+    if item.get("level") == "ERROR":
+        kept.pop("statusMessage", None)
+    elif item.get("level") != "DEFAULT":
+        kept["level"] = item.get("level")
+    kept["versions"] = item.get("version")
+    kept["service_tier"] = as_object(as_value(item.get("output"))).get("service_tier")
+    yield from ((key, value) for key, value in kept.items() if value)
+    for holder in (metadata, as_object(as_value(trace.get("metadata")))):
+        yield from as_object(holder.get("resourceAttributes")).items()
+        scope = as_object(holder.get("scope"))
+        yield "scopes", {key: scope[key] for key in ("name", "version") if scope.get(key)}
+        for key, value in holder.items():
+            if key not in _TOLD_OF_METADATA and not key.startswith("langgraph_"):
+                yield key, value
+    usage = as_object(item.get("usageDetails"))
+    counted = {"input", "output", "total", "input_cache_creation"}.union(*_USAGE.values())
+    yield from ((f"usage.{key}", n) for key, n in usage.items() if key not in counted and n)
 
 
 def _output(value: Any) -> str | None:
@@ -141,8 +205,13 @@ def _output(value: Any) -> str | None:
 
 
 def _metadata(trace: Object, metadata: Object) -> dict[str, Any]:
-    keys = ("name", "sessionId", "userId", "environment", "tags", "release", "version")
-    kept = {key: trace[key] for key in keys if trace.get(key) not in (None, [], "")}
+    kept = {key: value for key, value in trace.items() if key not in _TOLD_OF_TRACE and value}
+    scores = [
+        {"name": score.get("name"), **said}
+        for score in map(as_object, as_array(trace.get("scores")))
+        if (said := {k: v for k, v in score.items() if k not in _TOLD_OF_SCORE and v})
+    ]
+    kept.update({"scores": scores} if scores else {})
     scope = as_text(as_object(metadata.get("scope")).get("name"))
     return {**kept, **({"instrumentation": scope} if scope else {})}
 

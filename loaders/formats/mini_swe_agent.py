@@ -34,6 +34,7 @@ from loaders.dialects.openai_chat import (
     write_message,
     write_reply_parts,
 )
+from loaders.formats import _mini_swe_agent_ignored
 from loaders.run import Run
 from loaders.sources import Head, Source
 from loaders.values import (
@@ -52,23 +53,7 @@ from loaders.values import (
 
 TITLE = "mini-swe-agent trajectory"
 GIVES = ("thinking", "tokens", "outcome")
-IGNORED = {
-    "/messages/*/extra/cost": "the cost of the run, their sum, is kept",
-    "/messages/*/extra/raw_output": "the text of the message shows what the model saw of it",
-    "/messages/*/extra/submission": "the message itself is what was submitted",
-    "/info/submission": "the last message is what was submitted",
-    "/messages/*/tool_calls/*/index": "the order of the calls tells it",
-    "/messages/*/tool_calls/*/type": "every call is of a function",
-    "/messages/*/extra/traceback": "the one of info is kept, as is the text of the exception",
-    "/messages/*/extra/response/choices/*/index": "there is one choice, and calls stand in order",
-    "/messages/*/extra/response/choices/*/message/**": "what the message itself repeats is told once",
-    "/messages/*/extra/response/created": "the message has a time of its own, to the microsecond",
-    "/messages/*/extra/response/id": "the provider's number of the reply, which nothing refers to",
-    "/messages/*/extra/response/object": "the name of the reply's type, always the same",
-    "/messages/*/extra/response/system_fingerprint": "the provider's mark of its own software",
-    "/messages/*/extra/response/usage/total_tokens": "the sum of the two counts that are kept",
-    "/messages/*/extra/response/usage/prompt_cache_*_tokens": "cached tokens are kept under their other name",
-}
+IGNORED = _mini_swe_agent_ignored.IGNORED
 
 _VERSION = "mini-swe-agent-"
 _MARK = re.compile(rb'"trajectory_format":\s*"mini-swe-agent')
@@ -339,6 +324,8 @@ class _Teller:
                     self.run.thinking(piece, f"{pos}/extra/model_response", state="tagged_in_text")
                 else:
                     self.run.message(piece, f"{pos}/extra/model_response")
+            if text := as_text(extra.get("response")):  # as Python writes an object down
+                self.run.event("other", text, f"{pos}/extra/response", actor="response")
         self._pending = []
 
     def _logged_actions(self, extra: Object, pos: str, **more: Any) -> bool:

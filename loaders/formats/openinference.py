@@ -13,7 +13,7 @@ from typing import Any
 
 from loaders.builder import Builder
 from loaders.dialects import span_attributes
-from loaders.dialects.span_attributes import Attributes, fill, flat, note_rest
+from loaders.dialects.span_attributes import ASIDES, Attributes, fill, flat, note_rest
 from loaders.dialects.spans import Span, tell_traces
 from loaders.sources import Head, Source
 from loaders.values import Object, as_array, as_name, as_object, as_text, as_time, is_array
@@ -23,6 +23,8 @@ GIVES = ("thinking", "sent", "tools", "tokens")
 
 IGNORED = {
     **span_attributes.IGNORED,
+    "/*/attributes/*/messages": "a request as a whole; its messages have attributes of their own",
+    "/*/attributes/*/parts": "a reply as a whole; its parts have attributes of their own",
     "/**/id": "the name of a span in the store; calls and results are joined by ids of their own",
     "/**/*span_id": "the name of a span; calls and results are joined by ids of their own",
     "/**/parent_id": "which span is around which: agents and doubled calls are told by it",
@@ -84,11 +86,13 @@ def _span(record: Object, pos: str) -> Span:
     kind = as_text(record.get("span_kind")) or as_text(
         attributes.get("openinference.span.kind", [""])[0]
     )
+    kind = (kind or "").upper()
     span = Span(
         trace=as_name(context.get("trace_id", record.get("context.trace_id"))) or "",
         id=as_name(context.get("span_id", record.get("context.span_id"))) or pos,
         parent=as_name(record.get("parent_id")) or None,
-        kind=_KINDS.get((kind or "").upper(), "other"),
+        kind=_KINDS.get(kind, "aside" if kind in ASIDES else "other"),
+        aside=kind,
         pos=pos,
         name=as_text(record.get("name")),
         started_at=as_time(record.get("start_time")),

@@ -64,18 +64,21 @@ TITLE = "SWE-agent trajectory"
 GIVES = ("thinking", "sent", "tools", "tokens", "outcome")
 IGNORED = {
     "/**/history/*/message_type": "whether it is a prompt, an action or an observation, as its role says",
-    "role=user /**/history/*/agent": "the agent of the replies is kept",
-    "role=tool /**/history/*/agent": "the agent of the replies is kept",
-    "role=system /**/history/*/agent": "the agent of the replies is kept",
+    "/**/history/*/agent": "the agent of each reply is kept with its call",
+    "/**/history/*/thought": "the text of the reply without its action",
+    "/**/history/*/action": "the call has it, as its arguments or in them",
     "/**/history/*/tool_calls/*/type": "every call is of a function",
     "/**/trajectory/*/messages/**": "the history as it is sent with the next call, whose context tells it",
     "/**/trajectory/*/query/**": "the history as it was sent with this call, whose context tells it",
     "/**/trajectory/*/observation": "history has it, in the words in which the model was shown it",
     "/**/trajectory/*/response": "history has it, in the words in which the model was shown it",
     "/**/trajectory/*/thought": "the text of the reply without its action",
+    "/**/trajectory/*/action": "the call has it, as its arguments or in them",
+    "/**/trajectory/*/execution_time": "the duration of the result, where an action was run",
     "/**/trajectory/*/state/**": "where the agent stands after a step, which later observations show",
     "/info/*": "the files of the patch around its changes; all other keys of info are metadata",
     "/attempts/*/info/*": "the files of the patch around its changes; other keys of info are metadata",
+    "/**/agent/model/api_key": "a credential, or what stands in its place",
     "/*/trajectory/*/mask": "which texts a training on this data set learns from",
 }
 EXCEPTIONS = {
@@ -129,10 +132,16 @@ def read(source: Source, out: Builder) -> None:
 
 def _read_attempts(record: Object, pos: str, out: Builder, name: str | None) -> None:
     """The record around the attempts repeats the best of them."""
-    best = as_int(as_object(record.get("info")).get("best_attempt_idx"))
-    for index, attempt in enumerate(as_array(record["attempts"])):
+    info, attempts = as_object(record.get("info")), as_array(record["attempts"])
+    best = as_int(info.get("best_attempt_idx"))
+    for key in ("history", "trajectory"):
+        if key in record and all(record[key] != as_object(one).get(key) for one in attempts):
+            out.problem(f"{pos}/{key}", "no attempt has the same; the attempts are told")
+    overall = {key: value for key, value in info.items() if not _TOLD_OF_INFO.fullmatch(key)}
+    for index, attempt in enumerate(attempts):
         with out.record(f"{pos}/attempts/{index}"):
-            chosen = {} if best is None else {"is_best_attempt": best == index}
+            chosen: Object = {} if best is None else {"is_best_attempt": best == index}
+            chosen.update({"all_attempts": overall} if overall else {})
             run = _read_run(as_object(attempt), f"{pos}/attempts/{index}", out, name, chosen)
             run.set(trial=str(index))
 
@@ -156,10 +165,8 @@ def _read_run(
         **{key: value for key, value in info.items() if not _TOLD_OF_INFO.fullmatch(key)},
         **(about or {}),
         **{key: value for key, value in config.items() if key not in ("agent", "env")},
-        **{key: value for key, value in env.items() if key != "name"},
-        "environment": env.get("name"),
-        **{key: value for key, value in agent.items() if key not in ("model", "name")},
-        "agent": agent.get("name"),
+        "env": env or None,
+        "agent": {key: value for key, value in agent.items() if key != "model"} or None,
         **{key: value for key, value in record.items() if key not in _TOLD_OF_A_RUN},
     }
     run = out.trajectory(

@@ -250,8 +250,42 @@ def test_tasks_that_the_score_file_does_not_list_have_passed(write: Write) -> No
     runs = loaders.load(write(rows, [counts(2, 1), failure]))
     assert success_of(runs) == {"a": True, "b": False}
     metadata = json.loads(runs.trajectories.collect()["metadata"][1])
-    assert metadata["failure"] == {"error_type": "t:wrong", "error_message": '["m"]'}
+    assert metadata["failure"] == {
+        "error_type": "t:wrong",
+        "error_message": '["m"]',
+        "details": None,
+    }
     assert runs.problems.collect().is_empty()
+
+
+def test_what_a_failure_s_answer_should_have_been_is_kept_with_it(write: Write) -> None:
+    differences = {"light": {"model": "off", "ground_truth": "on"}}
+    failure = {
+        "id": "a",
+        "model_name": "another_name",
+        "valid": False,
+        "error": {
+            "error_message": "the states differ",
+            "error_type": "multi_turn:instance_state_mismatch",
+            "details": {"differences": differences, "model_instance_state": {"light": "off"}},
+        },
+        "prompt": {"id": "a", "initial_config": {}, "involved_classes": ["Car"]},
+        "model_result_raw": [],
+        "possible_answer": [["light(on=True)"]],
+        "inference_log": [],
+    }
+    folder = write([task("a", [said([])], latency=[[0.25]])], [counts(1, 0), failure])
+    metadata = json.loads(loaders.load(folder).trajectories.collect()["metadata"][0])
+    assert metadata["latencies"] == [[0.25]]
+    assert metadata["failure"] == {
+        "error_message": "the states differ",
+        "error_type": "multi_turn:instance_state_mismatch",
+        "details": {"differences": differences},
+        "model_name": "another_name",
+        "possible_answer": [["light(on=True)"]],
+        "task": {"involved_classes": ["Car"]},
+    }
+    assert loaders.coverage(folder, progress=False).lost.is_empty()
 
 
 @pytest.mark.parametrize(
@@ -361,6 +395,8 @@ def test_recorded_input_gives_the_tools(write: Write) -> None:
     runs = loaders.load(write([task("a", [request, said([])])], [counts(1, 1)]))
     assert runs.tools.collect()["name"].to_list() == ["ls"]
     assert runs.steps.collect()["toolset"].null_count() == 0
+    metadata = json.loads(runs.trajectories.collect()["metadata"][0])
+    assert metadata["first_request"] == {"message": "[...]"}
 
 
 def test_single_turn_categories_have_one_call_and_no_question(write: Write) -> None:
@@ -400,8 +436,8 @@ def test_broken_lines_and_hostile_types_cost_only_themselves(write: Write) -> No
     file = next(folder.rglob("*_result.json"))
     file.write_text(file.read_text() + '{"id": "e", "result": [], "infer\n')
     runs = loaders.load(folder)
-    assert runs.trajectories.collect()["task_id"].to_list() == ["a", "b", None, None, "d"]
+    assert runs.trajectories.collect()["task_id"].to_list() == ["a", "b", None, "d"]
     problems = runs.problems.filter(pl.col("severity") == "error").collect()
-    assert problems["position"].to_list() == ["L6"]
+    assert problems["position"].to_list() == ["L4", "L6"]
     arguments = runs.events.filter(pl.col("kind") == "tool_call").collect()["arguments"]
     assert arguments.to_list() == ['{"x":1}']

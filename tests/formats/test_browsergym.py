@@ -120,6 +120,30 @@ def call(task: str, previous: int, reply: Any = "```stop [x]```") -> dict[str, A
     return {"dataset": "my_NNetNav", "task_name": task, "messages": messages}
 
 
+def test_what_no_column_has_is_in_the_metadata(tmp_path: Path) -> None:
+    page = {"axtree": "[1] link", "url": "http://a.b/c", "screenshot_path": "shots/0.png"}
+    action = {"action_name": "stop", "action_type": 17, "answer": "forty-two"}
+    items = [page, {"metadata": {"cot": "I know it.", "cost": 0.25}, "action": action}]
+    row = {"intent": "the answer?", "trajectory": items, "source": "m", "site": "admin pages"}
+    write(tmp_path / "states.json", [row])
+    write(tmp_path / "calls.json", [{**call("a", 0), "site": "some other pages", "n_tokens": 7}])
+    summary = {"n_steps": 1, "cum_reward": 0, "terminated": True, "truncated": False}
+    write(tmp_path / "summary_info.json", {**summary, "stats.max_step_elapsed": 1.25})
+    table = loaders.load(tmp_path).trajectories.collect()
+    facts = {
+        Path(name).stem: json.loads(text)
+        for name, text in table.select("source", "metadata").rows()
+    }
+    assert facts["states"]["site"] == "admin pages"
+    assert facts["states"]["items"] == {
+        "0": {"url": "http://a.b/c", "screenshot_path": "shots/0.png"},
+        "1": {"metadata": {"cost": 0.25}},
+    }
+    assert facts["calls"]["rows"] == {"0": {"site": "some other pages"}}
+    assert facts["summary_info"]["stats.max_step_elapsed"] == 1.25
+    assert loaders.coverage(tmp_path, progress=False).lost.is_empty()
+
+
 def test_a_task_that_begins_again_is_another_run(tmp_path: Path) -> None:
     runs = write(tmp_path / "d.json", [call("a", 0), call("a", 1), call("a", 0), call("b", 0)])
     assert runs.trajectories.collect()["steps"].to_list() == [2, 1, 1]
@@ -158,7 +182,7 @@ def test_hostile_and_cut_rows_cost_only_themselves(tmp_path: Path) -> None:
     content = [call("kept", 0), odd, 7, states, {"trajectory": 5}, call("kept", 0)]
     runs = write(tmp_path / "d.json", content)
     assert runs.trajectories.collect()["task_id"].to_list() == ["kept", None, None, None, "kept"]
-    assert runs.problems.collect()["position"].to_list() == ["/2"]
+    assert runs.problems.collect()["position"].to_list() == ["/2", "/3/trajectory/2"]
     text = json.dumps([call("a", 0), call("b", 0, "lost")])
     cut = write(tmp_path / "d.json", text[: text.index("lost")])
     assert cut.trajectories.collect()["steps"].to_list() == [1, 1]

@@ -178,6 +178,59 @@ def test_full_memory_steps(tmp_path: Path) -> None:
     assert runs.raw(runs.ids[0], 6) == "bad"
 
 
+def test_what_the_provider_said_of_a_step_is_told(tmp_path: Path) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
+    message = {"role": "assistant", "content": "I look.", "reasoning_content": "where is it?"}
+    raw = {
+        "id": "r1",
+        "model": "m-1",
+        "choices": [{"finish_reason": "tool_calls", "index": 0, "message": message}],
+        "usage": {
+            "prompt_tokens": 9,
+            "completion_tokens": 5,
+            "prompt_tokens_details": {"cached_tokens": 4},
+            "completion_tokens_details": {"reasoning_tokens": 3},
+        },
+    }
+    failed = {
+        "step_number": 1,
+        "model_input_messages": [
+            {"role": "system", "content": [{"type": "text", "text": "be brief"}]},
+            {"role": "user", "content": "look"},
+        ],
+        "tool_calls": [],
+        "model_output": "I look.",
+        "model_output_message": {"role": "assistant", "tool_calls": [call], "raw": raw},
+        "error": {"type": "AgentToolExecutionError", "message": "no such tool"},
+        "token_usage": {"input_tokens": 9, "output_tokens": 5},
+    }
+    last = {
+        "step_number": 2,
+        "model_input_messages": None,
+        "tool_calls": [call],
+        "model_output": "<think>that was it</think>Here.",
+        "observations": None,
+        "action_output": "forty-two",
+        "is_final_answer": True,
+    }
+    runs = write(tmp_path, [{"task": "look", "task_images": None}, failed, last])
+    events = runs.events.collect()
+    kinds = (
+        "system user thinking message tool_call tool_result thinking message tool_call tool_result"
+    )
+    assert events["kind"].to_list() == kinds.split()
+    assert events["call_seq"][5] == 4, "the call that failed stands in the reply alone"
+    assert events["text"].to_list()[6:10] == ["that was it", "Here.", None, "forty-two"]
+    steps = runs.steps.collect()
+    assert steps["thinking"].to_list() == ["text", "tagged_in_text"]
+    first = steps.row(0, named=True)
+    assert (first["model"], first["stop_reason"]) == ("m-1", "tool_calls")
+    assert (first["cached_tokens"], first["reasoning_tokens"]) == (4, 3)
+    metadata = json.loads(runs.trajectories.collect()["metadata"][0])
+    assert metadata["final_answer"] == "forty-two"
+    assert loaders.coverage(tmp_path, progress=False).lost.is_empty()
+
+
 def test_a_run_s_result_around_its_steps(tmp_path: Path) -> None:
     runs = write(tmp_path, {"output": None, "state": "max_steps_error", "steps": memory()})
     row = runs.trajectories.collect().row(0, named=True)
@@ -191,7 +244,12 @@ def test_hostile_and_cut_rows_cost_only_themselves(tmp_path: Path) -> None:
     kept = row(("user", "kept"))
     runs = write(tmp_path, [kept, odd, 7, {**kept, "intermediate_steps": 3}, kept])
     assert runs.events.filter(pl.col("text") == "kept").collect().height == 2
-    assert runs.problems.collect()["position"].to_list()[1:] == ["/2", "/3"]
+    assert runs.problems.collect()["position"].to_list() == [
+        "/1/intermediate_steps/1",
+        "/1/intermediate_steps/4",
+        "/2",
+        "/3",
+    ]
     assert runs.events.collect()["is_error"].drop_nulls().is_empty()
     text = json.dumps([kept, row(("user", "lost"))])
     cut = write(tmp_path, text[: text.index("lost")])

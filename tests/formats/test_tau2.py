@@ -68,10 +68,13 @@ def test_every_message_call_and_result_is_there(
 def test_greetings_are_no_model_calls(runs: Trajectories, messages: list[dict[str, Any]]) -> None:
     generated = [m for m in messages if m["role"] == "assistant" and m["usage"] is not None]
     assert runs.steps.collect().height == len(generated) == 921
-    greetings = runs.events.filter(pl.col("actor") == "harness").collect()
+    by_harness = runs.events.filter(pl.col("actor") == "harness").collect()
+    greetings = by_harness.filter(pl.col("kind") == "message")
     assert greetings.height == 90
     assert greetings["step"].null_count() == 90
-    assert greetings["kind"].unique().to_list() == ["message"]
+    errors = by_harness.filter(pl.col("kind") == "error")
+    assert errors.height == sum(len(m.get("errors") or []) for m in messages) == 2
+    assert errors["step"].null_count() == 0
 
 
 def test_467_of_517_assistant_turns_have_thinking(
@@ -278,8 +281,9 @@ def test_thinking_is_told_once_wherever_the_client_left_it(tmp_path: Path) -> No
     )
     thoughts = runs.events.filter(pl.col("kind") == "thinking").collect()
     assert thoughts["thinking_state"].to_list() == ["text", "hidden"]
+    assert thoughts["signature"].to_list() == ["s", "s"], "one of the two places has none"
     assert runs.steps.collect()["thinking"].to_list() == ["text", "absent", "hidden"]
-    assert runs.raw(runs.ids[0], 1) == "hm"
+    assert runs.raw(runs.ids[0], 1)["thinking"] == "hm"
 
 
 def test_cached_tokens_of_anthropic_s_usage_are_input(tmp_path: Path) -> None:
@@ -303,6 +307,8 @@ def test_a_call_whose_input_was_truncated_says_so(tmp_path: Path) -> None:
     )
     steps = runs.steps.collect()
     assert steps["history_edit"].to_list() == [None, "truncated"]
+    metadata = json.loads(runs.trajectories.collect()["metadata"][0])
+    assert metadata["messages"] == {"1": {"context_truncation": {"messages_dropped": 3}}}
     assert steps["evidence"].to_list() == ["unknown", "unknown"]
 
 
@@ -313,18 +319,58 @@ def test_an_agent_that_records_no_usage_makes_calls_nonetheless(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("reason", "outcome"),
+    ("reason", "reward", "outcome"),
     [
-        ("max_steps", "limit"),
-        ("too_many_errors", "limit"),
-        ("infrastructure_error", "error"),
-        ("agent_stop", "success"),
+        ("max_steps", 0.0, "limit"),
+        ("too_many_errors", 0.0, "limit"),
+        ("infrastructure_error", 0.0, "error"),
+        ("agent_stop", 0.0, "failure"),
+        ("agent_stop", 1.0, "success"),
+        ("max_steps", 1.0, "success"),
     ],
 )
-def test_how_a_run_ended(tmp_path: Path, reason: str, outcome: str) -> None:
-    table = load(tmp_path, results(simulation(termination_reason=reason))).trajectories.collect()
+def test_how_a_run_ended(tmp_path: Path, reason: str, reward: float, outcome: str) -> None:
+    run = simulation(termination_reason=reason, reward_info={"reward": reward})
+    table = load(tmp_path, results(run)).trajectories.collect()
     assert table["outcome"].to_list() == [outcome]
     assert table["end_reason"].to_list() == [reason]
+
+
+def test_what_no_column_has_is_in_the_metadata(tmp_path: Path) -> None:
+    criteria = {"nl_assertions": ["The agent says why it refuses."], "actions": []}
+    user = {"role": "user", "content": "x", "usage": USAGE, "cost": 0.25}
+    refused = reply(errors=["Neither text nor a call."], cost=0.5, turn_idx=2)
+    value = results(
+        simulation(GREETING, user, refused, mode="half duplex"),
+        seed=300,
+        user_info={"llm": "u", "global_simulation_guidelines": "Play the customer."},
+    )
+    value["tasks"][0] |= {"description": {"purpose": "to be refused"}}
+    value["tasks"][0] |= {"evaluation_criteria": criteria}
+    submission = {
+        "model_name": "a model",
+        "organization": "an organization",
+        "submission_date": "2025-10-31",
+        "contact_info": {"email": "a@b.c"},
+        "results": {"airline": {"pass_1": 72.5}},
+        "methodology": {"notes": "none of interest"},
+    }
+    (tmp_path / "submission.json").write_text(json.dumps(submission))
+    (tmp_path / "trajectories").mkdir()
+    runs = load(tmp_path / "trajectories", value)
+    metadata = json.loads(runs.trajectories.collect()["metadata"][0])
+    assert metadata["info"] == {"seed": 300}
+    assert metadata["user_info"] == {"global_simulation_guidelines": "Play the customer."}
+    assert metadata["task"]["description"] == {"purpose": "to be refused"}
+    assert metadata["task"]["evaluation_criteria"] == criteria
+    assert metadata["user_tokens"] == USAGE
+    assert metadata["mode"] == "half duplex"
+    assert metadata["leaderboard"]["results"] == submission["results"]
+    events = runs.events.filter(pl.col("kind") == "error").collect()
+    assert events["text"].to_list() == ["Neither text nor a call."]
+    assert events["step"].to_list() == [0], "it belongs to the call that was made again"
+    assert "a@b.c" not in str(metadata)
+    assert loaders.coverage(tmp_path, progress=False).lost.is_empty()
 
 
 def test_a_run_without_a_reward_is_unknown(tmp_path: Path) -> None:
