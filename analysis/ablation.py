@@ -10,12 +10,28 @@ from typing import Any
 import polars as pl
 
 from analysis import perturbations
+from analysis.factors import factors
 from analysis.outcomes import columns, judged
+from analysis.power import detectable, error_of_looks, plan, tasks_needed
 from analysis.results import Result
 from analysis.signals import responses
 from analysis.uncertainty import Estimate, benjamini_hochberg, clustered_mean, holm, mcnemar_exact
 from loaders import Trajectories
 from loaders.errors import DerailError
+
+__all__ = [
+    "Pairing",
+    "compare",
+    "detectable",
+    "differences",
+    "error_of_looks",
+    "factors",
+    "p_text",
+    "pair_up",
+    "per_run_signals",
+    "plan",
+    "tasks_needed",
+]
 
 _MIN_PAIRS = 10
 _SCHEMA = {

@@ -218,6 +218,57 @@ def _incidence(result: Result, width: int) -> Any:
     return drawn.facet(column=alt.Column("label:N", title=None, sort=None))
 
 
+def _factors(result: Result, width: int) -> Any:
+    import altair as alt
+
+    shown = result.frame.filter(pl.col("difference").is_not_null())
+    if shown.is_empty():
+        raise DerailError("every effect was refused: too few tasks have all that they need")
+    domain = ["main", "interaction"]
+    base = alt.Chart(shown).encode(
+        y=alt.Y("effect:N", title=None, sort=None),
+        color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=domain, range=[BLUE, ORANGE])),
+    )
+    x = alt.X(
+        "low:Q",
+        title="difference of success, 95 % interval",
+        axis=alt.Axis(format="+.0%", grid=True),
+    )
+    rule = base.mark_rule(strokeWidth=2.5, opacity=0.6).encode(x=x, x2="high:Q")
+    point = base.mark_circle(size=90, opacity=1).encode(
+        x="difference:Q",
+        tooltip=["effect", "kind", "difference", "low", "high", "p_adjusted", "tasks", "runs"],
+    )
+    text = base.mark_text(dy=-12, fontSize=11).encode(
+        x="difference:Q", text=alt.Text("difference:Q", format="+.1%")
+    )
+    zero = (
+        alt.Chart(pl.DataFrame({"x": [0.0]}))
+        .mark_rule(strokeDash=[4, 4], color=GREY)
+        .encode(x="x:Q")
+    )
+    return (zero + rule + point + text).properties(width=width, height=alt.Step(38))
+
+
+def _power(result: Result, width: int) -> Any:
+    import altair as alt
+
+    frame = result.frame.with_columns(pl.format("{} trials", "trials").alias("label"))
+    return (
+        alt.Chart(frame)
+        .mark_line(strokeWidth=2.5, point=alt.OverlayMarkDef(size=45, filled=True))
+        .encode(
+            x=alt.X("tasks:Q", scale=alt.Scale(type="log", nice=False), title="tasks (log scale)"),
+            y=alt.Y(
+                "detectable:Q", title="smallest detectable difference", axis=alt.Axis(format=".0%")
+            ),
+            color=alt.Color("label:N", title=None, sort=None, scale=alt.Scale(range=list(SERIES))),
+            tooltip=["tasks", "trials", "runs", "detectable"],
+        )
+        .properties(width=width, height=220)
+    )
+
+
 def _event_study(result: Result, width: int) -> Any:
     """Effects by moment; a line marks the exposure, the base call is a ring."""
     import altair as alt
@@ -414,6 +465,8 @@ _CHARTS: dict[str, Callable[[Result, int], Any]] = {
     "incidence": _incidence,
     "recovery": _recovery,
     "event_study": _event_study,
+    "factors": _factors,
+    "power": _power,
     "compare": _compare,
     "continuity": _continuity,
     "rates": _rates,
