@@ -1,12 +1,17 @@
-"""What becomes of a log's thinking when it is converted: blocks by state, here and in Inspect Scout.
+"""What becomes of a log's thinking when it is converted: blocks by state, here and by other tools.
 
     uv run python benchmarks/converters.py LOGS [--write]
 
 ``LOGS`` is a folder with a folder of real logs per format (``claude_code``, ``codex``, ...); Inspect's
-own three logs of this repository are read in any case. Inspect Scout runs in an environment of its
-own, which ``uv`` makes. Its messages and the replies in its model events are counted, each block
-once: thinking that Scout shows anywhere counts as kept. With ``--write`` the table goes into the
-README beside this file.
+own three logs of this repository are read in any case, and a Claude Code session that is written here,
+with hidden and redacted blocks. ``_converters_raw.py`` counts what the files hold, by itself.
+
+Inspect Scout and Harbor run in environments of their own, which ``uv`` makes. Harbor needs Python 3.12:
+``HARBOR_PYTHON`` names one where ``uv`` doesn't find it. Scout's messages and the replies in its model
+events are counted, each block once: thinking that Scout shows anywhere counts as kept. Of Harbor's
+trajectories a block counts as kept if its text stands in a step's ``reasoning_content``; a hidden or a
+redacted one if its signature or its data stands anywhere in the trajectory. With ``--write`` the table
+goes into the README beside this file.
 """
 
 from __future__ import annotations
@@ -15,19 +20,27 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from _converters_raw import Block, blocks_of, write_claude_session
 
 import loaders
 
 HERE = Path(__file__).resolve().parent
 SCOUT = ("inspect-scout==0.6.1", "inspect-ai==0.3.285")
-FORMATS = ("claude_code", "codex", "opencode", "pi")
+HARBOR = "harbor==0.24.0"
+HARBOR_PYTHON = os.environ.get("HARBOR_PYTHON", ">=3.12")
+FORMATS = ("claude_code", "codex", "gemini_cli", "opencode", "pi")
+WRITTEN = "claude_code, written here"
 STATES = ("text", "summary", "hidden", "redacted")
 IMPORTED = ("claude_code", "inspect")
 """Formats whose files Scout imports; for the others it has no importer."""
+CONVERTED = ("claude_code", "codex", "gemini_cli", "pi")
+"""Formats whose session files Harbor converts; of OpenCode it reads the stream of events alone."""
 MARKS = ("<!-- converters -->", "<!-- /converters -->")
 
 COUNT = """
@@ -85,6 +98,64 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+HARBOR_CONVERTS = """
+import json, logging, shutil, sys, tempfile
+from pathlib import Path
+from harbor.agents.installed.claude_code import ClaudeCode
+from harbor.agents.installed.codex import Codex
+from harbor.agents.installed.gemini_cli import GeminiCli
+from harbor.agents.installed.pi import Pi
+
+logging.disable(logging.CRITICAL)
+
+def lines(file):
+    for number, line in enumerate(file.read_text().splitlines(), start=1):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict):
+            yield number, event
+
+def alone(file, folder):
+    shutil.copy(file, folder)
+    if file.with_suffix("").is_dir():
+        shutil.copytree(file.with_suffix(""), folder / file.stem)
+    return folder
+
+def claude_code(file, folder):
+    return ClaudeCode(logs_dir=folder)._convert_events_to_trajectory(alone(file, folder))
+
+def codex(file, folder):
+    return Codex(logs_dir=folder)._convert_events_to_trajectory(alone(file, folder))
+
+def gemini_cli(file, folder):
+    agent = GeminiCli(logs_dir=folder)
+    session = agent._load_gemini_session(file)
+    return session and agent._convert_gemini_to_atif(session)
+
+def pi(file, folder):
+    agent = Pi(logs_dir=folder)
+    return agent._convert_session_events_to_trajectory(agent._active_session_events(list(lines(file))))
+
+convert, path = globals()[sys.argv[1]], Path(sys.argv[2])
+files = [f for f in sorted(path.rglob("*.json*")) if "subagents" not in f.parts]
+trajectories, failed = [], []
+for file in files:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            trajectory = convert(file, Path(folder))
+        except Exception as error:
+            failed.append(f"{file.name}: {type(error).__name__}: {str(error)[:200]}")
+            continue
+    if trajectory is None or not trajectory.steps:
+        failed.append(f"{file.name}: no trajectory")
+    else:
+        trajectories.append(trajectory.to_json_dict())
+print(json.dumps([trajectories, failed]))
+"""
+
+
 def here(path: Path) -> dict[str, int]:
     """Thinking events by state as Derail loads them."""
     events = loaders.load(path).events.filter(pl.col("kind") == "thinking")
@@ -103,6 +174,38 @@ def in_scout(kind: str, path: Path) -> tuple[dict[str, int], list[str]]:
     return counts, failed
 
 
+def has_harbor() -> bool:
+    """Whether there is a Python that Harbor runs on."""
+    uv = os.environ.get("UV", "uv")
+    command = [uv, "run", "--no-project", "--python", HARBOR_PYTHON, "python", "-c", ""]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def in_harbor(kind: str, path: Path, blocks: list[Block]) -> tuple[dict[str, int], list[str]]:
+    """Blocks by state that are left in Harbor's trajectories, and files that it makes none of."""
+    uv = os.environ.get("UV", "uv")
+    environment = ["--no-project", "--python", HARBOR_PYTHON, "--with", HARBOR]
+    command = [uv, "run", *environment, "python", "-c", HARBOR_CONVERTS, kind, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"Harbor could not read {path}:\n{done.stderr[-2000:]}")
+    trajectories, failed = json.loads(done.stdout.splitlines()[-1])
+    steps = [step for trajectory in trajectories for step in trajectory["steps"]]
+    shown = "\n".join(step.get("reasoning_content") or "" for step in steps)
+    return dict(_found(blocks, shown, json.dumps(trajectories, ensure_ascii=False))), failed
+
+
+def _found(blocks: list[Block], shown: str, everything: str) -> Counter[str]:
+    """How many blocks stand in what is shown, each place of a text serving but one."""
+    kept: Counter[str] = Counter()
+    for (state, words, mark), count in Counter(blocks).items():
+        if words:
+            kept[state] += min(count, shown.count(words))
+        elif mark:
+            kept[state] += min(count, everything.count(mark))
+    return kept
+
+
 def table(logs: Path) -> str:
     """The counts as Markdown."""
     lines = [
@@ -111,25 +214,51 @@ def table(logs: Path) -> str:
     ]
     folders = {name: logs / name for name in FORMATS}
     folders["inspect"] = HERE.parent / "tests" / "inspect_logs"
-    for kind, path in folders.items():
-        lines.append(_row(kind, "Derail", here(path)))
-        scout = f"Scout {SCOUT[0].partition('==')[2]}"
-        if kind not in IMPORTED:
-            lines.append(_row(kind, scout, None))
-            continue
-        counts, failed = in_scout(kind, path)
-        for reason in failed:
-            print(f"Scout can't import {reason}", file=sys.stderr)
-        note = f", {len(failed)} file{'s' if len(failed) != 1 else ''} not imported"
-        lines.append(_row(kind, scout + (note if failed else ""), counts))
+    knows_harbor = has_harbor()
+    with tempfile.TemporaryDirectory() as folder:
+        write_claude_session(Path(folder))
+        for name, path in {**folders, WRITTEN: Path(folder)}.items():
+            lines += _rows(name, path, knows_harbor)
     return "\n".join(lines)
 
 
-def _row(kind: str, converter: str, counts: dict[str, Any] | None) -> str:
-    cells = ["no importer"] + [""] * (len(STATES) - 1)
+def _rows(name: str, path: Path, knows_harbor: bool) -> list[str]:
+    kind = name.partition(",")[0]
+    blocks = list(blocks_of(kind, path))
+    rows = [
+        _row(name, "in the files", Counter(block.state for block in blocks)),
+        _row(name, "Derail", here(path)),
+    ]
+    scout, harbor = f"Scout {SCOUT[0].partition('==')[2]}", f"Harbor {HARBOR.partition('==')[2]}"
+    if kind in IMPORTED:
+        counts, failed = in_scout(kind, path)
+        rows.append(_row(name, scout + _note(failed), counts))
+    else:
+        rows.append(_row(name, scout, None))
+    if kind in CONVERTED and not knows_harbor:
+        rows.append(_row(name, harbor, None, "no Python 3.12 to run it"))
+    elif kind in CONVERTED:
+        counts, failed = in_harbor(kind, path, blocks)
+        rows.append(_row(name, harbor + _note(failed), counts))
+    else:
+        rows.append(_row(name, harbor, None, "no converter"))
+    return rows
+
+
+def _note(failed: list[str]) -> str:
+    for reason in failed:
+        print(f"not converted: {reason}", file=sys.stderr)
+    files = f"{len(failed)} file{'s' if len(failed) != 1 else ''}"
+    return f", {files} not converted" if failed else ""
+
+
+def _row(
+    name: str, converter: str, counts: dict[str, Any] | None, instead: str = "no importer"
+) -> str:
+    cells = [instead] + [""] * (len(STATES) - 1)
     if counts is not None:
         cells = [f"{counts.get(state, 0):,}" for state in STATES]
-    return f"| {kind} | {converter} | {' | '.join(cells)} |"
+    return f"| {name} | {converter} | {' | '.join(cells)} |"
 
 
 def write(text: str) -> None:

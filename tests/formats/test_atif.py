@@ -271,3 +271,131 @@ def test_hostile_and_cut_documents_keep_what_can_be_read(tmp_path: Path) -> None
     cut = write(tmp_path, text[: text.index("lost")])
     assert cut.events.collect()["text"].to_list() == ["kept"]
     assert cut.problems.collect()["severity"].to_list() == ["error"]
+
+
+# ---------------------------------------------------------------------- what is kept in extra
+
+
+def kept_step(**extra: Any) -> dict[str, Any]:
+    return agent_step(message="one\n\nthree", reasoning_content="ab\n\ncd", extra=extra)
+
+
+def test_thinking_of_every_state_is_read_from_extra(tmp_path: Path) -> None:
+    blocks = [
+        {"state": "text", "chars": 2, "signature": "s"},
+        {"state": "summary", "text": "in short", "actor": "critic"},
+        {"state": "tagged_in_text", "chars": 2, "started_at": None},
+        {"state": "redacted", "signature": "sealed", "of": "else"},
+        {"state": "hidden"},
+    ]
+    texts = [{"chars": 3}, {"chars": 0}, {"chars": 5, "media": ["image"]}]
+    order = ["message", *["thinking"] * 5, *["message"] * 2]
+    step = kept_step(thinking=blocks, messages=texts, order=order, agent="a", stop_reason="stop")
+    runs = write(tmp_path, document({**step, "timestamp": "2026-01-31T10:00:00Z"}))
+    told = runs.events.select("kind", "text", "thinking_state", "signature").collect().rows()
+    assert told == [
+        ("message", "one", None, None),
+        ("thinking", "ab", "text", "s"),
+        ("thinking", "in short", "summary", None),
+        ("thinking", "cd", "tagged_in_text", None),
+        ("thinking", None, "redacted", "sealed"),
+        ("thinking", None, "hidden", None),
+        ("message", "", None, None),
+        ("message", "three", None, None),
+    ]
+    events = runs.events.collect()
+    assert events["media"].to_list()[-1] == ["image"]
+    assert events["actor"].to_list()[2] == "critic"
+    assert [at is None for at in events["started_at"]] == [False] * 3 + [True] + [False] * 4
+    row = runs.steps.collect().row(0, named=True)
+    assert (row["agent"], row["stop_reason"], row["thinking"]) == ("a", "stop", "text")
+    metadata = json.loads(runs.trajectories.collect()["metadata"][0])
+    assert metadata["beside"] == {"/steps/0/extra": {"thinking/3": {"of": "else"}}}
+    assert runs.problems.collect().is_empty()
+
+
+def test_blocks_that_do_not_fit_their_text_are_a_problem_and_are_kept(tmp_path: Path) -> None:
+    blocks = [{"state": "text", "chars": 7, "signature": "s"}, {"state": "hidden"}]
+    step = kept_step(thinking=blocks, messages=[{"chars": 99}], order=["tool_call"])
+    runs = write(tmp_path, document(step))
+    told = runs.events.select("kind", "text", "thinking_state").collect().rows()
+    assert told == [
+        ("thinking", "ab\n\ncd", "text"),
+        ("thinking", None, "hidden"),
+        ("message", "one\n\nthree", None),
+    ]
+    places = ["/steps/0/extra/thinking", "/steps/0/extra/messages"]
+    assert runs.problems.collect()["position"].to_list() == places
+    beside = json.loads(runs.trajectories.collect()["metadata"][0])["beside"]
+    assert beside["/steps/0/extra"] == step["extra"]
+
+
+def test_columns_are_read_from_extra_and_what_can_be_none_stays(tmp_path: Path) -> None:
+    result = {"source_call_id": "c0", "content": "x", "extra": {"is_error": True, "exit_code": "1"}}
+    step = agent_step(result, calls=1, extra={"thinking_sent": 0, "evidence": "request"})
+    later = agent_step(message="m", extra={"thinking_sent": 3, "evidence": "wire", "agent": 7})
+    other = {"source": "system", "message": "m", "extra": {"kind": "error", "error_type": "e"}}
+    alone = {"source": "system", "message": "m", "extra": {"kind": "thinking", "exit_code": 2}}
+    extra = {
+        "outcome": "limit",
+        "score": 0.5,
+        "scores": [{"name": "s", "value": 0.5, "raw": "half"}],
+        "task_id": "t",
+        "params": {"temperature": 0},
+        "metadata": {"note": "n", "session_id": "other"},
+        "format": "x",
+    }
+    runs = write(tmp_path, document(step, later, other, alone, session_id="s", extra=extra))
+    events = runs.events.collect()
+    assert events["kind"].to_list() == ["tool_call", "tool_result", "message", "error", "system"]
+    assert events["is_error"].to_list() == [None, True, None, None, None]
+    assert events["error_type"].to_list()[3] == "e"
+    assert events["exit_code"].to_list() == [None, None, None, None, 2]
+    sent = runs.steps.select("thinking_sent", "evidence", "agent").collect().rows()
+    assert sent == [(0, "request", None), (None, "wire", None)]
+    row = runs.trajectories.collect().row(0, named=True)
+    assert (row["outcome"], row["score"], row["task_id"]) == ("limit", 0.5, "t")
+    assert row["scores"] == extra["scores"]
+    assert json.loads(row["params"]) == {"temperature": 0}
+    metadata = json.loads(row["metadata"])
+    assert (metadata["note"], metadata["session_id"]) == ("n", "s")
+    assert metadata["extra"] == {"format": "x", "metadata": {"session_id": "other"}}
+    assert metadata["beside"] == {
+        "/steps/0/observation/results/0/extra": {"exit_code": "1"},
+        "/steps/1/extra": {"thinking_sent": 3, "agent": 7},
+        "/steps/3/extra": {"kind": "thinking"},
+    }
+    assert runs.problems.collect()["position"].to_list() == ["/steps/1"]
+
+
+def test_an_outcome_that_its_success_belies_is_not_taken(tmp_path: Path) -> None:
+    runs = write(tmp_path, document(extra={"outcome": "success", "success": False}))
+    row = runs.trajectories.collect().row(0, named=True)
+    assert (row["outcome"], row["success"]) == ("failure", False)
+    assert json.loads(row["metadata"])["extra"] == {"outcome": "success"}
+    assert runs.problems.collect()["position"].to_list() == ["/extra/outcome"]
+
+
+def test_nothing_of_a_trial_is_lost(tmp_path: Path) -> None:
+    result = {
+        "id": "0197",
+        "task_name": "t",
+        "trial_name": "t__1",
+        "trial_uri": "file:///jobs/t__1",
+        "config": {"environment": {"type": "docker"}, "timeout_multiplier": 1.5},
+        "agent_result": {"n_input_tokens": 5, "metadata": {"turns": 3}},
+        "exception_info": {
+            "exception_type": "AgentTimeoutError",
+            "exception_message": "after 60 seconds",
+            "exception_traceback": "in run, line 1",
+            "occurred_at": "2026-01-31T10:00:00Z",
+        },
+        "agent_setup": {"started_at": "2026-01-31T09:00:00Z"},
+    }
+    runs = trial(tmp_path / "t__1", result, reward_txt="0")
+    kept = json.loads(runs.trajectories.collect()["metadata"][0])["trial"]
+    assert set(kept) == {
+        *("id", "trial_uri", "config", "agent_result", "exception_info", "agent_setup"),
+    }
+    assert str(runs.events.collect()["started_at"][-1]) == "2026-01-31 10:00:00+00:00"
+    assert loaders.coverage(tmp_path / "t__1").lost.is_empty()
