@@ -165,7 +165,8 @@ class Teller:
                     run.update_step(thinking="absent")
         if response.error is not None:
             at, pos = recorded.ended_at, place + ("/error" if response.body.get("error") else "")
-            run.event("error", response.error, pos, error_type=response.error_type, at=at)
+            text = response.error if response.error != response.error_type else None
+            run.event("error", text, pos, error_type=response.error_type, at=at)
 
     def _tell_context(self, run: Run, call: Call, part: Part, start: int) -> None:
         if not call.is_whole:

@@ -146,6 +146,18 @@ def test_credentials_that_are_redacted_are_not_lost(tmp_path: Path) -> None:
     assert lost(written(tmp_path / "a.jsonl", lines)) == {}
 
 
+def test_attributes_of_opentelemetry_have_paths_with_their_names(tmp_path: Path) -> None:
+    typed = [{"key": f"llm.input.{n}.text", "value": {"stringValue": "x"}} for n in range(2)]
+    other: list[Any] = [{"key": "a", "value": "no typed one"}, {"key": 1, "value": {"b": 1}}]
+    path = written(tmp_path / "a.jsonl", [{"attributes": [*typed, *other]}])
+    leaves = [item.path for item in Tree(Source(path)).walk(lambda value: False)]
+    assert leaves == [
+        *("/attributes/llm.input.*.text/key", "/attributes/llm.input.*.text/value/stringValue") * 2,
+        *("/attributes/*/key", "/attributes/*/value"),
+        *("/attributes/*/key", "/attributes/*/value/b"),
+    ]
+
+
 def test_patterns_of_ignored_paths() -> None:
     assert matcher("/a/*/c")("/a/b/c", "")
     assert not matcher("/a/*/c")("/a/b/x/c", "")

@@ -202,7 +202,10 @@ def write_reply(run: Run, message: Object, pos: str) -> None:
             continue
         anthropic.write_block(run, block, f"{pos}/content/{index}", role="assistant")
     for name, arguments, call_id, pointer, error in calls:
-        run.call(name, arguments, pos + pointer, call_id=call_id, error_type=error)
+        kind = None if error is None else "invalid_tool_call"
+        run.call(name, arguments, pos + pointer, call_id=call_id, error_type=kind)
+        if error:
+            run.event("error", error, f"{pos}{pointer}/error", error_type=kind)
 
 
 def _calls(message: Object) -> Iterator[tuple[str | None, Any, str | None, str, str | None]]:
@@ -214,7 +217,9 @@ def _calls(message: Object) -> Iterator[tuple[str | None, Any, str | None, str, 
             function = as_object(call.get("function"))
             name = as_text(call.get("name")) or as_text(function.get("name"))
             arguments = call.get("args", function.get("arguments"))
-            error = "invalid_tool_call" if key.startswith("invalid") else None
+            error = None
+            if key.startswith("invalid"):
+                error = as_text(call.get("error")) or ""
             yield name, arguments, as_name(call.get("id")), f"/{key}/{index}", error
     extra = as_object(message.get("additional_kwargs"))
     if has_any:

@@ -7,7 +7,7 @@ The same facts have several names; the attributes come flat, or nested, or index
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 from loaders.dialects.span_messages import Message, Part, as_value, id_of, messages_of, text_of
 from loaders.dialects.spans import Span
@@ -79,43 +79,7 @@ _INPUTS = (
     *("gen_ai.tool.call.arguments", "tool_arguments", "input.value", "tool.parameters"),
     *("traceloop.entity.input",),
 )
-_ONCE = "what a request repeats is told where it first stands"
-_CALL = "a call stands in its reply, in the contents of that, and in each later request: told once"
-_AROUND = "messages, tools and replies have events of their own; around them they stand once more"
-IGNORED: Final = {
-    "/**/*input.value/**": _AROUND,
-    "/**/*output.value/**": _AROUND,
-    "/**/*put.mime_type/**": "whether an input or an output is JSON, as itself shows",
-    "/**/traceloop.entity.input/**": _AROUND,
-    "/**/traceloop.entity.output/**": _AROUND,
-    "/**/llm.*put_messages.*.message.role/**": "whose a message is, as its place and parts show too",
-    "/**/llm.input_messages.*.message.content/**": _ONCE,
-    "/**/llm.*put_messages.*.function.name/**": _CALL,
-    "/**/llm.*put_messages.*.function.arguments/**": _CALL,
-    "/**/gen_ai.*put.messages/**/type": "what a part is, as its own fields show too",
-    "/**/gen_ai.*put.messages/**/role": "whose a message is, as its place and parts show too",
-    "/**/gen_ai.input.messages/**/id": _ONCE,
-    "/**/gen_ai.input.messages/**/name": _ONCE,
-    "/**/gen_ai.input.messages/**/response": _ONCE,
-    "/**/gen_ai.output.messages/**/finish_reason": "the span's own reasons to finish say the same",
-    "/**/gen_ai.system_instructions/**/type": "says that the instructions are text",
-    "/**/llm.tools*/**": "definitions of tools, which the table of tools holds",
-    "/**/gen_ai.tool.definitions/**": "definitions of tools, which the table of tools holds",
-    "/**/*_request_parameters/**": "tools on offer are kept; the rest are defaults of the framework",
-    "/**/*total_tokens/**": "the sum of counts that have columns of their own",
-    "/**/llm.token_count.total/**": "the sum of counts that have columns of their own",
-    "/**/llm.request.model_name/**": "the model that was asked for; the one that answered is kept",
-    "/**/gen_ai.request.model/**": "the model that was asked for; the one that answered is kept",
-    "/**/llm.system/**": "the family of the provider, which is kept",
-    "/**/gen_ai.operation.name/**": "what kind of span it is, which decides how it is told",
-    "/**/*span.kind/**": "what kind of span it is, which decides how it is told",
-    "/**/llm.request.type/**": "what kind of span it is, which decides how it is told",
-    "/**/exception.stacktrace/**": "where in a program an error was raised; its type and words are kept",
-    "/**/exception.escaped/**": "whether an error left its span, which the span's status tells",
-    "/**/tool.name/**": "the name of a tool, which its call has",
-    "/**/traceloop.entity.name/**": "the name of a tool or an agent, which its calls have",
-}
-"""What of attributes is left out of the tables, and why; for the formats that hold them."""
+_DOCUMENTS = ("retrieval.documents", "reranker.output_documents")
 
 _TOLD_WHOLE = frozenset(
     (
@@ -127,10 +91,11 @@ _TOLD_WHOLE = frozenset(
         *("gen_ai.tool.name", "gen_ai.tool.call.id", "tool_call.id", "tool.id", "error.type"),
         *("gen_ai.agent.name", "agent.name", "agent_name", "traceloop.entity.name", "events"),
         *("model_request_parameters", "all_messages_events", "llm.invocation_parameters"),
+        *("llm.tools", "llm.request.functions", *_DOCUMENTS),
     )
 )
 _TOLD_BELOW = (
-    *(f"{name}." for name in (*_REQUESTS, *_REPLIES, *_INPUTS, *_OUTPUTS)),
+    *(f"{name}." for name in (*_REQUESTS, *_REPLIES, *_INPUTS, *_OUTPUTS, *_DOCUMENTS)),
     *("llm.tools", "llm.request.functions", "llm.invocation_parameters.", "gen_ai.request."),
     *("gen_ai.tool.definitions.", "gen_ai.system_instructions.", "pydantic_ai.all_messages"),
     *("model_request_parameters.", "logfire.json_schema", "gcp.vertex.agent.llm_re", "events."),
@@ -173,6 +138,12 @@ def _numbered(attributes: Attributes, prefix: str) -> list[tuple[int, Any, str]]
             holder = inner if is_object(inner) else {}
         holder.setdefault(names[-1], value)
     return [(n, _with_lists(found[n]), places[n]) for n in sorted(found)]
+
+
+def _listed(attributes: Attributes, name: str) -> list[Any]:
+    """Values of an array, which stands there whole or indexed."""
+    whole = as_array(attributes[name][0]) if name in attributes else []
+    return whole or [value for value, _ in indexed(attributes, name)]
 
 
 def _with_lists(value: Any, depth: int = 0) -> Any:
@@ -271,15 +242,14 @@ def _fill_tool(span: Span, attributes: Attributes) -> None:
 
 
 def _fill_aside(span: Span, attributes: Attributes) -> None:
-    """What was searched or judged and what came of it; documents where they are not the output."""
+    """What was searched or judged and what came of it: documents, or else its output."""
     span.arguments = _get(attributes, *_INPUTS) if span.arguments is None else span.arguments
-    if span.output is None and "output.value" in attributes:
+    documents = [value for key in _DOCUMENTS for value in _listed(attributes, key)]
+    if span.output is None and documents:
+        span.output = as_json(documents)
+    elif span.output is None and "output.value" in attributes:
         value, span.output_pos = attributes["output.value"]
         span.output = text_of(value)
-    elif span.output is None:
-        for key in ("retrieval.documents", "reranker.output_documents"):
-            if found := indexed(attributes, key):
-                span.output = as_json([value for value, _ in found])
 
 
 def _fill_model(
@@ -288,6 +258,8 @@ def _fill_model(
     request = span.request or _messages(attributes, _REQUESTS, "user")
     request = request or _of_events(events, is_reply=False)
     request = request or _messages(attributes, ("events", "input.value"), "user")
+    raw = _as_raw(request, attributes, "input.value", "user")
+    request, span.is_raw = raw or request, raw is not None
     system, place = attributes.get("gen_ai.system_instructions", (None, ""))
     if system and not any(message.role == "system" for message in request):
         request = [*_one(messages_of(as_value(system), place, "system")), *request]
@@ -295,10 +267,11 @@ def _fill_model(
     reply = span.reply or _messages(attributes, _REPLIES, "assistant")
     reply = reply or _of_events(events, is_reply=True)
     reply = reply or _messages(attributes, ("output.value",), "assistant")
+    reply = _as_raw(reply, attributes, "output.value", "assistant") or reply
     span.reply = _joined(reply, attributes) if len(reply) > _MANY_REPLIES else reply
     defined = as_array(as_value(_get(attributes, "gen_ai.tool.definitions")))
     flat_tools = (value for value, _ in indexed(attributes, "llm.request.functions"))
-    in_llm = (as_object(value) for value, _ in indexed(attributes, "llm.tools"))
+    in_llm = map(as_object, _listed(attributes, "llm.tools"))
     schemas = (as_value(as_object(tool.get("tool")).get("json_schema")) for tool in in_llm)
     span.tools = span.tools or [*defined, *flat_tools, *schemas, *_of_pydantic_ai(attributes)]
     span.columns = {**usage_of(attributes), **span.columns}
@@ -316,6 +289,21 @@ def _fill_model(
         if key.startswith("gen_ai.request.") and key != "gen_ai.request.model"
     }
     span.params = span.params or {**asked, **as_object(given)} or None
+
+
+def _as_raw(
+    messages: list[Message], attributes: Attributes, key: str, role: str
+) -> list[Message] | None:
+    """The same messages as the raw body writes them, which may show thinking that these lack."""
+    if key not in attributes or _thinks(messages):
+        return None
+    whole = _messages(attributes, (key,), role)
+    is_same = [message.role for message in whole] == [message.role for message in messages]
+    return (whole if _thinks(whole) else messages) if is_same else None
+
+
+def _thinks(messages: list[Message]) -> bool:
+    return any(part.kind == "thinking" for message in messages for part in message.parts)
 
 
 def _of_pydantic_ai(attributes: Attributes) -> Iterator[Object]:

@@ -43,8 +43,9 @@ class Span:
 
     ``kind`` is model, tool, agent or other; ``error`` what the span says went wrong, empty where it
     gives no words; ``is_ok`` where it says that nothing did; ``is_piece`` where the beginning and the
-    end of a call are spans of their own, as BeeAI writes them; ``omits_nothing`` where ``request`` is
-    word for word what the provider's client was given, so that thinking that it lacks was not sent;
+    end of a call are spans of their own, as BeeAI writes them; ``is_raw`` where the
+    request's raw body was read, which holds thinking also where the messages leave it out;
+    ``omits_nothing`` where ``request`` is word for word what the provider's client was given, so that thinking that it lacks was not sent;
     ``rest`` what else it says, for the run's metadata; ``dropped`` how many attributes its exporter
     left out, so that ``request`` may lack messages. Kind ``aside``: a search, a guardrail or the
     like, told by what it put out.
@@ -69,6 +70,7 @@ class Span:
     error_type: str | None = None
     is_ok: bool = False
     is_piece: bool = False
+    is_raw: bool = False
     omits_nothing: bool = False
     call_id: str | None = None
     arguments: Any = None
@@ -293,12 +295,14 @@ class _Teller:
                 **spans[0].metadata,
             },
         )
-        self._shows_thinking = any(
-            part.kind == "thinking"
+        # Whether requests show thinking by their raw bodies (True), by their messages (False), or not.
+        self._shows_thinking = {
+            span.is_raw
             for span in self._calls
             for message in span.request or []
             for part in message.parts
-        )
+            if part.kind == "thinking"
+        }
         self._told: list[tuple[int, int]] = []
         self._by_key: dict[str, list[int]] = defaultdict(list)
         self._thoughts: dict[int, list[tuple[int, Part]]] = {}
@@ -330,8 +334,10 @@ class _Teller:
         """A search, a guardrail or the like: what it put out, or was given."""
         started, ended = span.started_at, span.ended_at
         took = (ended - started).total_seconds() if started and ended else None
-        given = (as_json(span.arguments), span.pos)
-        text, pos = given if span.output is None else (span.output, span.output_pos or span.pos)
+        text, pos = span.output, span.output_pos or span.pos
+        if span.arguments not in (None, ""):
+            said = {"input": as_value(span.arguments), "output": as_value(text)}
+            text, pos = as_json(said if text else said["input"]), span.pos
         more: dict[str, Any] = {"at": started, "duration_s": took}
         self.run.event("other", text, pos, actor=span.name, error_type=span.aside, **more)
 
@@ -353,7 +359,8 @@ class _Teller:
             **columns,
         )
         if span.request and not span.dropped:
-            known = sent if self._shows_thinking or span.omits_nothing else None
+            is_shown = False in self._shows_thinking or (span.is_raw and self._shows_thinking)
+            known = sent if is_shown or span.omits_nothing else None
             self.run.saw(seen, known, "request")
         for message in span.reply:
             self._tell_message(message._replace(role="assistant"), span.ended_at)

@@ -157,13 +157,6 @@ def response(record: Object, text: str | None, pos: str) -> tuple[str | None, st
     return text, where, columns
 
 
-def compaction_facts(event: Object) -> str | None:
-    """What the log says of a compaction, as JSON text."""
-    keys = ("type", "source", "tokens_before", "tokens_after")
-    facts = {key: event[key] for key in keys if event.get(key) is not None}
-    return as_json(facts) if facts else None
-
-
 def started_at(event: Object) -> datetime | None:
     """When an event began: tools and model calls are logged under that time."""
     return as_time(event.get("timestamp"))

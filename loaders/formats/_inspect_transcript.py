@@ -18,7 +18,6 @@ from loaders.formats._inspect_context import (
 )
 from loaders.formats._inspect_parts import (
     Scope,
-    compaction_facts,
     duration_of,
     ended_at,
     in_scopes,
@@ -45,9 +44,12 @@ from loaders.values import (
 # Told elsewhere, or no part of what the model did: the docstring of ``inspect`` gives the reasons.
 # fmt: off
 _NOT_TOLD = frozenset({
-    "anchor", "approval", "branch", "checkpoint", "info", "input", "interrupt", "logger",
-    "review", "sample_init", "sample_limit", "sandbox", "score", "score_edit", "sentinel",
-    "span_end", "state", "store", "subtask",
+    "anchor", "branch", "checkpoint", "sample_init", "sample_limit", "sandbox", "score_edit",
+    "sentinel", "span_end", "state", "store", "subtask",
+})
+_NOTES = frozenset({"approval", "info", "input", "interrupt", "logger", "review"})
+_OF_ANY_EVENT = frozenset({
+    "event", "uuid", "span_id", "timestamp", "working_start", "pending",
 })
 # fmt: on
 _COMPACTIONS = {"summary": "compacted", "edit": "compacted", "trim": "truncated"}
@@ -57,13 +59,15 @@ class Transcript:
     """Tells the events of a sample to a run.
 
     ``params`` are those of the first model call, ``costs`` those of each that reports them;
-    ``counts`` says how many calls came out of Inspect's cache or were retried.
+    ``counts`` says how many calls came out of Inspect's cache or were retried; ``facts`` what else
+    is known from the events: models that served, choices of tools, compactions, early scores.
     """
 
     def __init__(self, run: Run, sample: Sample) -> None:
         self.params: Object = {}
         self.costs: list[float] = []
         self.counts: Counter[str] = Counter()
+        self.facts: dict[str, list[Any]] = {}
         self._run, self._sample = run, sample
         self._register, self._witness = Register(sample), ThinkingWitness()
         self._conversations: dict[str, tuple[Conversation, Requests]] = {}
@@ -117,9 +121,22 @@ class Transcript:
         elif kind == "error":
             message = self._sample.resolve(as_object(event.get("error")).get("message"))
             self._tell_error(as_text(message), f"{pos}/error/message")
+        elif kind == "score":
+            if event.get("intermediate") is True:
+                score = self._sample.resolve(event.get("score"))
+                self._note("intermediate_scores", score, is_new=True)
+        elif kind in _NOTES:
+            said = {key: value for key, value in event.items() if key not in _OF_ANY_EVENT}
+            text, at = as_json(self._sample.resolve(said)), started_at(event)
+            self._run.event("other", text, pos, actor=kind, at=at)
         elif kind not in _NOT_TOLD and str(kind) not in self._unknown:
             self._unknown.add(str(kind))
             self._run.problem(pos, f"events of type {kind} are unknown and not told")
+
+    def _note(self, name: str, fact: Any, *, is_new: bool = False) -> None:
+        known = self.facts.setdefault(name, [])
+        if fact is not None and (is_new or fact not in known):
+            known.append(fact)
 
     def _tell_error(self, message: str | None, pos: str, **more: Any) -> None:
         """An error; the sample's repeats that of the model call or event that ended it."""
@@ -142,14 +159,13 @@ class Transcript:
     def _tell_tool_outside_of_calls(self, event: Object, pos: str, actor: str | None) -> None:
         """A tool that ran without being called by the model, as a solver may do."""
         text, media = text_and_media(self._sample.resolve(event.get("result")))
+        call = {key: event[key] for key in ("function", "arguments") if key in event}
         self._run.event(
             "other",
-            text,
+            as_json({**self._sample.resolve(call), "result": text}),
             pos,
             actor=actor,
-            tool=as_text(event.get("function")),
             call_id=as_name(event.get("id")),
-            arguments=as_json(self._sample.resolve(event.get("arguments"))),
             media=media,
             at=started_at(event),
             duration_s=duration_of(event),
@@ -167,6 +183,8 @@ class Transcript:
         self._tell_compaction(scope.conversation)
         self._offer_tools(event.get("tools"))
         self.params = self.params or as_object(event.get("config"))
+        self._note("served_models", output.get("model"))
+        self._note("tool_choices", event.get("tool_choice"))
         self.counts["cache_reads"] += event.get("cache") == "read"
         self.counts["retries"] += as_int(event.get("retries")) or 0
         cost = as_float(as_object(output.get("usage")).get("total_cost"))
@@ -232,9 +250,13 @@ class Transcript:
         """Tell a compaction that brought no summary into the conversation."""
         if conversation in self._compactions:
             pos, event = self._compactions.pop(conversation)
-            self._run.event(
-                "compaction", None, pos, arguments=compaction_facts(event), at=started_at(event)
-            )
+            self._note_compaction(event)
+            self._run.event("compaction", None, pos, at=started_at(event))
+
+    def _note_compaction(self, event: Object) -> None:
+        facts = {key: value for key, value in event.items() if key not in _OF_ANY_EVENT}
+        if event:
+            self._note("compactions", {"seq": self._run.seq, **self._sample.resolve(facts)})
 
     # ------------------------------------------------------------------ messages
 
@@ -259,7 +281,8 @@ class Transcript:
             where = f"{pos}/content" if "content" in clean else pos
             if as_object(clean.get("metadata")).get("summary") is True:
                 _, event = self._compactions.pop(scope.conversation, ("", {}))
-                run.event("compaction", text, where, arguments=compaction_facts(event), media=media)
+                self._note_compaction(event)
+                run.event("compaction", text, where, media=media)
             elif role == "system":
                 run.system(text, where, media=media)
             elif role == "user":
@@ -275,7 +298,7 @@ class Transcript:
         text, media = text_and_media(message.get("content"))
         tool = as_text(message.get("function"))
         if self._results[name] >= max(1, self._calls[name]) and call_id is not None:
-            self._run.event("other", text, pos, tool=tool, call_id=call_id, media=media)
+            self._run.event("other", text, pos, call_id=call_id, media=media)
             return
         ran = self._tool_events.get(name, [])[self._results[name] : self._results[name] + 1]
         self._results[name] += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from loaders.dialects import span_attributes
+from loaders.dialects import span_ignored
 
 _AROUND = "the state around calls, whose messages they hold; short ones are kept"
 _STORE = "the store's own note on an observation, and none on what happened"
@@ -12,7 +12,7 @@ _COUNT = "the same count under an older or a newer name; a step has it"
 _TWICE = "the same once more: the input and the output of the observation hold it"
 _COST = "a part of a cost, of which the sum is kept"
 PATHS: Final = {
-    **span_attributes.IGNORED,
+    **span_ignored.IGNORED,
     "/**/createdAt": _STORE,
     "/**/updatedAt": _STORE,
     "/**/projectId": _STORE,
@@ -26,6 +26,9 @@ PATHS: Final = {
     "/**/startTime": "calls of models and tools have times; what is around them spans these",
     "/**/endTime": "calls of models and tools have times; what is around them spans these",
     "/**/latency": "the time between the beginning and the end of a span",
+    "/timestamp": "when the trace began, which its first span tells",
+    "/**/scores/*/value": "the word of a score, which stringValue has; numbers are kept",
+    "type=GENERATION role=assistant /**/input/**": "what a request repeats of a reply is told there",
     "/trace/timestamp": "when the trace began, which its first span tells",
     "/**/*Usage": _COUNT,
     "/**/usageDetails/*": _COUNT,

@@ -36,6 +36,8 @@ GIVES = ("thinking", "tokens")
 
 IGNORED = {
     "/**/events/*/id": "the name of an event, to which its position in the log leads as well",
+    "/**/inlineData/data": "the bytes of a file, whose type is kept",
+    "/**/inline_data/data": "the bytes of a file, whose type is kept",
     "/**/options/function_call_event_id": "which call a result answers, as order and names tell",
     "role=user /**/content/role": "what is no reply is a user's or a tool's, as its parts show",
     "role=model /**/content/role": "whose a content is; a reply has its usage or its author as well",
@@ -253,7 +255,11 @@ class _Session:
             outcome = as_text(ran.get("outcome"))
             is_error = None if outcome is None else outcome != "OUTCOME_OK"
             output = as_text(ran.get("output"))
-            run.result(output, pos, tool="code_execution", by_order=True, is_error=is_error, at=at)
+            flags: dict[str, Any] = {
+                "is_error": is_error,
+                "error_type": outcome if is_error else None,
+            }
+            run.result(output, pos, tool="code_execution", by_order=True, at=at, **flags)
         elif media or text:
             kinds = [as_text(_get(one, "mime_type")) or "unknown" for one in media] or None
             tell = run.message if is_reply else run.user

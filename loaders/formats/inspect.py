@@ -18,10 +18,11 @@ reply. A tool result that compaction replaced is told as ``other`` where it is f
 model calls are told as ``other`` under the scorer's name, no steps. Where agents work beside each
 other, ``thinking_dropped`` looks at the replies in this very input, not at other agents'.
 
-Not told: spans and steps (they name the agent), state and store (changes of what messages show),
-sandbox (what tools did inside), score, sample_init, sample_limit and checkpoints (columns of the
-run), info, logger, approval, input, review, sentinel, anchor, branch and interrupt (about the run,
-nothing that a model saw or did), attempts before a sample's retry (their errors are in metadata).
+What people and solvers put in (info, input, approval, review, interrupt) and what was logged is told
+as ``other``. Not told: spans and steps (they name the agent), state and store (changes of what
+messages show), sandbox (what tools did inside), score, sample_init, sample_limit and checkpoints
+(columns of the run), sentinel, anchor and branch (marks inside the log), attempts before a sample's
+retry (their errors are in metadata).
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ from typing import Any
 
 from loaders.builder import Builder
 from loaders.errors import UnreadableRecord
+from loaders.formats import _inspect_ignored
 from loaders.formats._inspect_parts import usage_columns
 from loaders.formats._inspect_sample import Sample
 from loaders.formats._inspect_transcript import Transcript
 from loaders.jsontext import decode
+from loaders.rows import metadata_of
 from loaders.run import Run
 from loaders.sources import Head, Source
 from loaders.values import (
@@ -53,12 +56,21 @@ from loaders.values import (
 TITLE = "Inspect AI log"
 GIVES = ("thinking", "sent", "tools", "tokens", "outcome")
 LOGS_THINKING = "always"
+IGNORED = _inspect_ignored.IGNORED
 
 _SAMPLE = re.compile(r"^samples/.+_epoch_\d+(?:\.json|/sample\.json)$", re.DOTALL)
 # fmt: off
-_SPEC = (
-    "eval_id", "eval_set_id", "run_id", "created", "task_version", "task_args", "model_args",
-    "model_roles", "solver", "solver_args", "tags", "revision",
+_TOLD_OF_LOG = (
+    "version", "status", "eval", "plan", "results", "stats", "samples", "reductions", "metadata",
+    "error",
+)
+_TOLD_OF_SPEC = (
+    "model", "task", "sandbox", "model_generate_config", "dataset", "packages", "metadata",
+)
+_TOLD_OF_SAMPLE = (
+    "id", "epoch", "uuid", "input", "output", "messages", "message_refs", "message_pool", "events",
+    "events_data", "call_pool", "attachments", "transcript", "scores", "score", "metadata", "error",
+    "error_retries", "sandbox", "setup", "files", "started_at", "completed_at",
 )
 # fmt: on
 _LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
@@ -143,7 +155,7 @@ def _tell(out: Builder, log: Object, sample: Sample) -> None:
         run.set(
             cost_usd=sum(transcript.costs) if transcript.costs else run.columns["cost_usd"],
             params=_params(log, spec, transcript.params),
-            metadata=_metadata(log, spec, record, dict(+transcript.counts)),
+            metadata=_metadata(log, spec, record, {**transcript.facts, **+transcript.counts}),
         )
         _tell_outcome(run, log, sample)
 
@@ -188,20 +200,29 @@ def _params(log: Object, spec: Object, of_calls: Object) -> Object:
     return {name: value for name, value in params.items() if value is not None}
 
 
-def _metadata(log: Object, spec: Object, record: Object, counts: dict[str, int]) -> Object:
-    plan = [
-        as_object(step).get("solver") for step in as_array(as_object(log.get("plan")).get("steps"))
-    ]
+def _metadata(log: Object, spec: Object, record: Object, of_calls: Object) -> Object:
+    plan, error = as_object(log.get("plan")), as_object(record.get("error"))
     retries = [as_object(e).get("message") for e in as_array(record.get("error_retries"))]
     facts = {
-        **{key: spec.get(key) for key in _SPEC},
+        **metadata_of(log, _TOLD_OF_LOG),
+        **metadata_of(spec, _TOLD_OF_SPEC),
+        **metadata_of(record, _TOLD_OF_SAMPLE),
+        "dataset": metadata_of(as_object(spec.get("dataset")), ("sample_ids",)),
+        "packages": metadata_of(as_object(spec.get("packages")), ("inspect_ai",)),
         "eval_status": log.get("status") or "started",
+        "eval_error": as_object(log.get("error")).get("message"),
         "eval_metadata": log.get("metadata") or spec.get("metadata"),
-        "solvers": plan,
+        "solvers": [as_object(step).get("solver") for step in as_array(plan.get("steps"))],
+        "plan": metadata_of(plan, ("config",)),
         "sample_metadata": record.get("metadata"),
-        "target": record.get("target"),
         "errors_before_retry": retries,
-        **counts,
+        "traceback": error.get("traceback"),
+        "score_details": {
+            name: details
+            for name, score in as_object(record.get("scores")).items()
+            if (details := metadata_of(as_object(score), ("value",)))
+        },
+        **of_calls,
     }
     return {key: fact for key, fact in facts.items() if fact not in (None, {}, [], "")}
 
@@ -213,9 +234,10 @@ def _tell_outcome(run: Run, log: Object, sample: Sample) -> None:
     scores = _scores(log, sample.record)
     main = scores[0] if scores else None
     outcome, reason = _early_end(log, sample)
+    success = None if main is None else _success(main[2])
     run.outcome(
-        outcome,
-        success=None if main is None else _success(main[2]),
+        None if success else outcome,  # who was stopped may have solved the task before
+        success=success,
         score=None if main is None else main[1],
         end_reason=reason,
         scores=[(name, value, as_json(raw)) for name, value, raw in scores],

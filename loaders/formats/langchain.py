@@ -22,6 +22,7 @@ from loaders.dialects import langchain as messages_of
 from loaders.dialects import openai_chat
 from loaders.dialects.langchain import unpacked
 from loaders.dialects.requests import RepeatedMessages
+from loaders.formats._langchain_ignored import PATHS
 from loaders.rows import Gathered, identity_of, metadata_of, outcome_of, unfolded
 from loaders.run import Run
 from loaders.sources import Head, Source
@@ -40,27 +41,7 @@ from loaders.values import (
 TITLE = "LangChain messages and LangSmith runs"
 GIVES = ("thinking", "sent", "tools", "tokens", "outcome")
 
-IGNORED = {
-    **messages_of.IGNORED,
-    "/**/dotted_order": "where a run stands among the others, which the order of the steps tells",
-    "/post/*/extra/**": "what is known when a run begins; the patch at its end says it again",
-    "/**/extra/metadata/langgraph_*/**": "where in a graph a run stands; its node's name is kept",
-    "/**/extra/metadata/*checkpoint_ns": "where in a graph a run stands; its node's name is kept",
-    "run_type=chain /**/inputs/**": "the state around calls, whose messages their own runs hold",
-    "run_type=chain /**/outputs/**": "the state around calls, whose messages their own runs hold",
-    "run_type=tool /**/inputs/**": "arguments of a call, which stand in the reply that made it",
-    "run_type=tool /**/outputs/**": "a tool's result, which the next request holds",
-    "/**/parent_run_id": "which run is around which, as the steps and their agents tell",
-    "/**/serialized/**": "how a class or a function is spelled in code; settings of calls are kept",
-    "/**/ls_model_name": "the model that was asked for, as the settings say; a reply names its own",
-    "/**/ls_model_type": "says that the model is one that chats, as its messages show",
-    "/**/outputs/choices/*/index": "the number of a reply among several, of which agents ask for one",
-    "/**/outputs/choices/*/message/role": "a reply is an assistant's, wherever it stands",
-    "/**/outputs/created": "when the reply was made, to the second; its run has the time",
-    "/**/outputs/id": "the provider's name of its reply, to which nothing refers",
-    "/**/outputs/object": "says that a reply of chat completions is one",
-    "/**/outputs/system_fingerprint": "the provider's mark of its own software",
-}
+IGNORED = PATHS
 
 _MESSAGES_IN = ("messages", "history", "chat_history", "output")
 _RUNS_IN = ("runs", "post", "patch")
@@ -220,7 +201,7 @@ class _Trace:
         self._repeated = RepeatedMessages(
             self._run, messages_of.key_of, messages_of.thoughts_of, self._tell_sent
         )
-        self._failed: dict[str | None, str] = {}
+        self._ran: dict[str, _Traced] = {}
 
     def tell(self) -> None:
         run, root = self._run, self._root
@@ -242,10 +223,12 @@ class _Trace:
             run.outcome(scores=scores)
         models = [one for one in self._members if one.get("run_type") in _MODELS]
         for one in self._members:
-            if one.get("run_type") == "tool" and as_text(one.get("error")):
-                self._failed[self._call_of(one)] = as_text(one.get("error")) or ""
+            if one.get("run_type") == "tool" and (name := self._call_of(one)):
+                self._ran[name] = one
         for one in models:
             self._tell_call(one)
+        for name, one in [*self._ran.items()] if models else ():
+            self._tell_last_result(name, one)
         if not models:
             self._tell_root(root)
         error = as_text(root.get("error"))
@@ -282,9 +265,22 @@ class _Trace:
             self._run.step(source_pos=pos, **messages_of.step_columns(message))
             messages_of.write_reply(self._run, message, pos)
             return
-        error = self._failed.get(as_text(message.get("tool_call_id"))) if self._failed else None
-        more = {"is_error": True, "error_type": error.split("(")[0][:80]} if error else {}
-        messages_of.write_message(self._run, message, pos, **more)
+        ran = self._ran.pop(as_text(message.get("tool_call_id")) or "", None)
+        messages_of.write_message(self._run, message, pos, **(_ending(ran) if ran else {}))
+
+    def _tell_last_result(self, call_id: str, one: _Traced) -> None:
+        """What a tool put out after the last request, where its own run alone shows it."""
+        outputs, pos = one.find("outputs")
+        given = as_object(outputs)
+        found = unpacked(given.get("output"))
+        if found is not None:
+            message = {**found[0], "role": "tool", "tool_call_id": call_id}
+            place = f"{pos}/output{found[1]}"
+            messages_of.write_message(self._run, message, place, **_ending(one))
+            return
+        text = as_json(given.get("output", given)) if given else as_text(one.get("error"))
+        place = pos if given else one.find("error")[1]
+        self._run.result(text, place, call_id=call_id, **_ending(one))
 
     def _tell_root(self, root: _Traced) -> None:
         """Where no call of a model was traced: the messages that the whole was given and gave."""
@@ -331,6 +327,15 @@ class _Trace:
             self._repeated.reply(reply, agent, write)
         elif not one.get("error"):
             run.problem(one.pos, "a call of a model without a reply")
+
+
+def _ending(tool: _Traced) -> dict[str, Any]:
+    """What a tool's run says of its result."""
+    began, ended = as_time(tool.get("start_time")), as_time(tool.get("end_time"))
+    took = (ended - began).total_seconds() if began and ended else None
+    error = as_text(tool.get("error"))
+    flags = {"is_error": True, "error_type": error.split("(")[0][:80]} if error else {}
+    return {"at": ended, "duration_s": took, **flags}
 
 
 def _cost(value: Any) -> float | None:

@@ -108,6 +108,9 @@ def _read_trace(record: Object, pos: str, out: Builder) -> None:
         at = f"{place}/observations/{index}"
         with out.record(at):
             spans.append(_span(as_object(item), at, trace))
+    for index, score in enumerate(as_array(trace.get("scores"))):
+        if not is_object(score):
+            out.problem(f"{pos}/trace/scores/{index}" if is_apart else pos, "not a score")
     runs = tell_traces(spans, out, scores=[*_scores(trace)])
     if not runs:
         out.problem(pos, "a trace without model calls and tools", "warning")

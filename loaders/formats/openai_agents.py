@@ -41,6 +41,7 @@ IGNORED = {
     "/**/parent_id": "which span is around which: the steps name the agent around them",
     "/**/started_at": "calls of models and tools have times; what is around them spans these",
     "/**/ended_at": "calls of models and tools have times; what is around them spans these",
+    "type=function /**/span_data/input": "arguments of a call, which the reply that made it has",
     "/**/tool_calls/*/type": "every call is of a function, as its name and arguments show",
     "type=custom /**/data/sdk_span_type": "says that the SDK itself made the span, of a turn or a task",
     "type=custom /**/data/agent_name": "the agent at work, which the span of the agent names",
@@ -68,6 +69,7 @@ _TOLD_OF_USAGE = (
     *("input_tokens_details.cached_tokens", "output_tokens_details.reasoning_tokens"),
     *("prompt_tokens", "completion_tokens"),
 )
+_RESPONSES_IN = ("response", "span_data_response")
 _MADE_BY_THE_SDK = ("turn", "task")
 _MOST_CHARS = 4 << 20
 Found = tuple[Object, str]
@@ -194,6 +196,8 @@ class _Trace:
     def _tell_call(self, span: Object, data: Object, pos: str, agent: str | None) -> None:
         run = self._run
         body, at_body = _response_of(span, data)
+        if not body and any(span.get(key) for key in _RESPONSES_IN):
+            run.problem(pos, "a response in a notation that can't be read")
         asked, place = as_array(data.get("input")), f"{pos}/span_data/input"
         if "span_data_input" in span:
             asked, place = as_array(span["span_data_input"]), f"{pos}/span_data_input"
@@ -331,7 +335,7 @@ def _thoughts(message: Object) -> Iterable[Thought]:
 
 def _response_of(span: Object, data: Object) -> tuple[Object, str]:
     """The response that an exporter added to a span, as an object or in Python's notation; its key."""
-    for key in ("response", "span_data_response", "span_data/response"):
+    for key in (*_RESPONSES_IN, "span_data/response"):
         value = data.get("response") if "/" in key else span.get(key)
         if is_object(value):
             return value, key

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from loaders.builder import Builder
-from loaders.dialects import span_attributes
+from loaders.dialects import span_ignored
 from loaders.dialects.span_attributes import ASIDES, Attributes, fill, flat, note_rest
 from loaders.dialects.spans import Span, tell_traces
 from loaders.sources import Head, Source
@@ -22,7 +22,7 @@ TITLE = "OpenInference spans (Phoenix)"
 GIVES = ("thinking", "sent", "tools", "tokens")
 
 IGNORED = {
-    **span_attributes.IGNORED,
+    **span_ignored.IGNORED,
     "/*/attributes/*/messages": "a request as a whole; its messages have attributes of their own",
     "/*/attributes/*/parts": "a reply as a whole; its parts have attributes of their own",
     "/**/id": "the name of a span in the store; calls and results are joined by ids of their own",
@@ -32,6 +32,7 @@ IGNORED = {
     "/**/events/*/name": "says that an event is of an exception, whose type and words are kept",
     "/**/events/*/timestamp": "when an error was raised, which is the end of its span",
     "/*/name": "a span's name; models, tools and agents are named by its attributes",
+    "/name": "a span's name; models, tools and agents are named by its attributes",
     "/data/*/name": "a span's name; models, tools and agents are named by its attributes",
 }
 

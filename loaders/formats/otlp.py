@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from loaders.builder import Builder
-from loaders.dialects import span_attributes
+from loaders.dialects import span_ignored
 from loaders.dialects.span_attributes import Attributes, fill, flat, note_rest
 from loaders.dialects.spans import Span, tell_traces
 from loaders.sources import Head, Source
@@ -38,7 +38,7 @@ TITLE = "OpenTelemetry traces (GenAI conventions)"
 GIVES = ("thinking", "sent", "tools", "tokens")
 
 IGNORED = {
-    **span_attributes.IGNORED,
+    **span_ignored.IGNORED,
     "/**/attributes/*/key": "the name of an attribute, which decides where its value is told",
     "/**/kind": "whether a span is a client's or a server's, which tells nothing of agents",
     "/**/flags": "how the span was sampled by the program that wrote it",
@@ -49,6 +49,8 @@ IGNORED = {
     "/**/*TimeUnixNano": "calls of models and tools have times; what is around them spans these",
     "/**/timeUnixNano": "when an event of a span happened, which its messages' order tells",
     "/**/spans/*/name": "a span's name; models, tools and agents are named by its attributes",
+    "/*/name": "a span's name; models, tools and agents are named by its attributes",
+    "/name": "a span's name; models, tools and agents are named by its attributes",
     "/**/links/**": "links name spans of other traces, which are runs of their own",
 }
 

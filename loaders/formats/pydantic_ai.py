@@ -52,6 +52,7 @@ IGNORED = {
     "kind=response /**/usage/details/cache_read_input_tokens": "the cached tokens, once more",
     "kind=response /**/usage/total_tokens": "the sum of two counts that are kept",
     "/**/content/*/data": "the bytes of a file, whose type is kept",
+    "/**/parts/*/content/kind": "says that a file is one, as its type does",
     "/**/parts/*/content/data": "the bytes of a file, whose type is kept",
 }
 

@@ -100,6 +100,8 @@ def test_the_real_session(real_logs: Path) -> None:
                 expected.append(("user", None))
             else:
                 expected.append(("message", one["author"]))
+        if one["options"].keys() - {"function_call_event_id"}:
+            expected.append(("other", one["author"]))
     runs = loaders.load(path)
     assert events(runs, "kind", "actor") == expected
     authors = [e["author"] for e in raw["events"] if e["content"]["role"] == "model"]
@@ -192,12 +194,58 @@ def test_code_media_errors_and_compaction(tmp_path: Path) -> None:
     assert events(runs, "kind", "text", "is_error", "error_type", "media") == [
         ("user", None, None, None, ["image/png"]),
         ("tool_call", None, None, None, None),
-        ("tool_result", "ZeroDivisionError", True, None, None),
+        ("tool_result", "ZeroDivisionError", True, "OUTCOME_FAILED", None),
         ("error", "slow down", None, "429", None),
         ("compaction", '{"parts":[{"text":"so far"}]}', None, None, None),
         ("other", '["fromTomorrow"]', None, None, None),
     ]
     assert runs.steps.collect()["error"].to_list() == [None, "slow down", None]
+
+
+def test_candidates_of_litellm_include_thoughts(tmp_path: Path) -> None:
+    """Gemini counts thoughts apart from candidates; other models' counts come in their own way."""
+    totals = [13, 15, None]
+    log = {
+        "events": [
+            event("main", {"text": "so"}, usageMetadata={**USAGE, "totalTokenCount": total})
+            for total in totals
+        ]
+    }
+    runs = loaders.load(write(tmp_path / "s.json", log))
+    assert runs.steps.collect()["output_tokens"].to_list() == [4, 6, 6]
+    assert runs.steps.collect()["reasoning_tokens"].to_list() == [2, 2, 2]
+
+
+def test_what_else_a_session_says_is_kept(tmp_path: Path) -> None:
+    usage = {**USAGE, "toolUsePromptTokenCount": 5, "trafficTokenCount": 2}
+    actions = {"stateDelta": {"k": 2}, "artifactDelta": {}, "transferToAgent": "helper"}
+    log = session()
+    log |= {"lastUpdateTime": 1761896149.5, "pastEvents": []}
+    log["events"] += [
+        event("helper", {"text": "x"}, usageMetadata=usage, groundingMetadata={"q": ["w"]}),
+        event("main", actions=actions, branch="main.helper", nodeInfo={"path": "main@1"}, id="e"),
+    ]
+    runs = loaders.load(write(tmp_path / "s.json", log))
+    assert events(runs, "kind", "actor", "text", "error_type")[-2:] == [
+        ("other", "helper", '{"groundingMetadata":{"q":["w"]}}', "details"),
+        (
+            *("other", "main"),
+            '{"actions":{"stateDelta":{"k":2},"transferToAgent":"helper"}}',
+            "details",
+        ),
+    ]
+    assert json.loads(runs.trajectories.collect()["metadata"][0]) == {
+        "app_name": "app",
+        "user_id": "u",
+        "state": {"k": 1},
+        "lastUpdateTime": 1761896149.5,
+        "invocation_ids": "i1",
+        "branches": "main.helper",
+        "node_paths": "main@1",
+        "usage": {"trafficTokenCount": 2},
+    }
+    assert runs.steps.collect()["input_tokens"].to_list()[-2:] == [14, None]
+    assert loaders.coverage(tmp_path).lost.is_empty()
 
 
 def test_a_long_first_message_and_a_session_cut_short(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 import loaders
@@ -59,6 +60,7 @@ EXPECTED = [
     ("message", 0, "text", None, None, None, None),
     ("tool_call", 0, None, "ls", None, None, None),
     ("tool_call", 0, None, "rm", None, None, None),
+    ("error", 0, "not JSON", None, None, None, None),
     ("tool_result", 0, "out", "ls", 4, True, None),
     ("thinking", 1, "so", None, None, None, "tagged_in_text"),
     ("message", 1, "done", None, None, None, None),
@@ -252,6 +254,25 @@ def test_a_traced_agent(
     assert all_raw(runs)
 
 
+def test_a_tool_s_run_gives_its_times_and_a_result_that_no_request_shows(tmp_path: Path) -> None:
+    whole = trace(keep=True, in_blocks=True)
+    runs = loaders.load(write(tmp_path / "t.json", whole))
+    results = runs.events.filter(pl.col("kind") == "tool_result")
+    assert results.select("text", "duration_s", "call_seq").collect().rows() == [
+        ("Error: slow", 58.0, 4)
+    ]
+    whole[3] |= {"extra": {"metadata": {"tool_call_id": "c1"}}, "error": None}
+    for outputs in (whole[3]["outputs"], {"output": "Error: slow"}):
+        records = [*whole[1:3], {**whole[3], "outputs": outputs}]
+        runs = loaders.load(write(tmp_path / "t.json", records))
+        assert [kind for (kind,) in events(runs, "kind")][-2:] == ["tool_call", "tool_result"]
+        results = runs.events.filter(pl.col("kind") == "tool_result")
+        assert results.select("text", "duration_s", "call_seq").collect().rows() == [
+            ("Error: slow", 58.0, 4)
+        ]
+        assert all_raw(runs)
+
+
 def test_layouts_of_runs_and_failures(tmp_path: Path) -> None:
     one = trace(keep=True, in_blocks=True)
     one[0] |= {"outputs": None, "error": "Traceback\nRateLimitError: busy"}
@@ -281,6 +302,38 @@ def test_reasoning_of_a_wrapped_client_is_on_the_request(tmp_path: Path) -> None
     assert [kind for (kind,) in events(runs, "kind")] == [*["user", "thinking", "message"] * 2]
     assert steps(runs, "thinking_sent", "history_edit") == [(0, "none"), (1, "none")]
     assert all_raw(runs)
+
+
+def test_what_runs_say_of_themselves_is_kept(tmp_path: Path) -> None:
+    """Of two halves the later one counts, though both stand in the same batch."""
+    usage = {**USAGE, "input_token_details": {"cache_read": 1, "cache_creation": 4}}
+    found = {"choices": [{"message": {"role": "assistant", "content": "a"}}], "model": "m"}
+    extra = {
+        "metadata": {"revision_id": "r-1", "ls_provider": "openai", "langgraph_step": 1},
+        "runtime": {"sdk": "langsmith-py", "sdk_version": "0.4"},
+    }
+    asked = {"messages": [{"role": "user", "content": "hi"}]}
+    whole = traced(0, "llm", asked, {}, session_name="s", extra={"metadata": {"revision_id": "-"}})
+    whole["trace_id"] = "trace-number-1"
+    later = ("end_time", "outputs")
+    begun = {key: value for key, value in whole.items() if key not in later}
+    ended = {key: whole[key] for key in ("id", "trace_id", "dotted_order", "end_time")}
+    ended |= {"outputs": {**found, "usage_metadata": usage}, "extra": extra, "tags": ["new"]}
+    ended |= {"total_cost": "0.25", "feedback_stats": {"correct": {"n": 2, "avg": 0.5}}}
+    runs = loaders.load(write(tmp_path / "t.json", {"post": [begun], "patch": [ended]}))
+    row = runs.trajectories.collect().row(0, named=True)
+    assert (row["cost_usd"], row["provider"], row["success"]) == (0.25, "openai", None)
+    assert [(one["name"], one["value"]) for one in row["scores"]] == [("correct", 0.5)]
+    assert json.loads(row["metadata"]) == {
+        "name": "llm",
+        "session_name": "s",
+        "tags": ["new"],
+        "runtime": {"sdk": "langsmith-py", "sdk_version": "0.4"},
+        "revision_id": "r-1",
+        "usage": {"input_token_details.cache_creation": 4},
+    }
+    assert row["source_pos"] == "/post/0"
+    assert loaders.coverage(tmp_path).lost.select("path").rows() == []
 
 
 def test_a_trace_without_calls_of_models(tmp_path: Path) -> None:

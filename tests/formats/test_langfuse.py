@@ -205,6 +205,53 @@ def test_signatures_of_gemini_stand_on_the_part_after_the_thinking(tmp_path: Pat
     ]
 
 
+def test_what_a_trace_says_beside_its_calls_is_kept(tmp_path: Path) -> None:
+    judged = {"name": "good", "value": 0.5, "comment": "It went in a circle.", "source": "EVAL"}
+    program = {
+        "resourceAttributes": {"service.name": "svc"},
+        "scope": {"name": "sdk", "version": "3"},
+    }
+    runs = load(
+        tmp_path,
+        observation(1, "SPAN", name="guard", input="is it fine?", output="it is", metadata=program),
+        observation(2, "RETRIEVER", name="search", input={"q": "w"}, output=["found"]),
+        observation(
+            *(3,),
+            input=ASKED,
+            output="ok",
+            promptName="planner",
+            level="WARNING",
+            statusMessage="slow",
+            modelParameters={"temperature": 1},
+            usageDetails={"input": 4, "output": 2, "input_audio": 3},
+            completionStartTime="2026-01-01T00:00:03.500Z",
+        ),
+        observation(4, input=ASKED, output="so", modelParameters={"temperature": 0.5}),
+        scores=[judged],
+        metadata={"email": "u@x.org"},
+    )
+    asides = runs.events.filter(pl.col("kind") == "other").select("text", "actor", "error_type")
+    assert asides.collect().rows() == [
+        ('{"input":{"q":"w"},"output":["found"]}', "search", "retriever")
+    ]
+    row = runs.trajectories.collect().row(0, named=True)
+    assert json.loads(row["params"]) == {"temperature": 1}
+    assert json.loads(row["metadata"]) == {
+        "params_of_calls": [{"temperature": 1}, {"temperature": 0.5}],
+        "service.name": "svc",
+        "scopes": {"name": "sdk", "version": "3"},
+        "instrumentation": "sdk",
+        "email": "u@x.org",
+        "spans": {"name": "guard", "input": "is it fine?", "output": "it is"},
+        "promptName": "planner",
+        "statusMessage": "slow",
+        "completionStartTime": "2026-01-01T00:00:03.500Z",
+        "level": "WARNING",
+        "usage.input_audio": 3,
+        "scores": [{"name": "good", "comment": "It went in a circle.", "source": "EVAL"}],
+    }
+
+
 def test_errors_flagged_by_level(tmp_path: Path) -> None:
     failed = {"level": "ERROR", "statusMessage": "boom"}
     runs = load(

@@ -180,10 +180,45 @@ def test_responses_without_content(tmp_path: Path) -> None:
     assert (
         steps(runs, "thinking", "evidence", "output_tokens") == [("not_logged", "unknown", 3)] * 2
     )
-    assert events(runs, "kind", "text")[0] == ("error", 'Max turns exceeded\n{"max_turns":2}')
+    assert events(runs, "kind", "text")[0] == ("error", "Max turns exceeded\nmax_turns: 2")
     assert runs.trajectories.select("outcome", "end_reason").collect().row(0) == (
         *("error", "Max turns exceeded"),
     )
+
+
+def test_spans_of_a_program_and_what_has_no_column_are_kept(tmp_path: Path) -> None:
+    usage = {**USAGE, "input_tokens_details": {"cache_write_tokens": 4}, "total_tokens": 8}
+    answered = {"type": "response", "response_id": "resp_1", "usage": usage}
+    slow = {"message": "Error running tool", "data": {"error": "slow"}}
+    counted = {"sdk_span_type": "turn", "turn": 1, "usage": usage}
+    agent = {"type": "agent", "name": "main", "handoffs": ["helper"], "output_type": "Answer"}
+    trace = [
+        {**TRACE, "metadata": {"user": "u"}},
+        span(1, answered, 0),
+        span(2, {**function("ls", "no"), "mcp_data": {"server": "files"}}, 0, error=slow),
+        span(3, {"type": "custom", "name": "lookup", "data": {"key": "k"}}, 0),
+        span(4, {"type": "custom", "name": "turn", "data": counted}, 0),
+        span(5, {"type": "speech", "input": "said aloud"}, 0),
+        span(0, agent),
+    ]
+    path = write(tmp_path / "t.json", trace)
+    runs = loaders.load(path)
+    others = runs.events.filter(pl.col("kind") == "other").select("text", "error_type")
+    assert others.collect().rows() == [
+        ('{"name":"lookup","data":{"key":"k"}}', "custom"),
+        ('{"input":"said aloud"}', "speech"),
+    ]
+    assert json.loads(runs.trajectories.collect()["metadata"][0]) == {
+        "workflow_name": "work",
+        "group_id": "g",
+        "metadata": {"user": "u"},
+        "response_ids": ["resp_1"],
+        "agents": {"name": "main", "handoffs": ["helper"], "output_type": "Answer"},
+        "tool_errors": {"error": "slow"},
+        "mcp": {"server": "files"},
+        "usage": {"input_tokens_details.cache_write_tokens": 4},
+    }
+    assert loaders.coverage(path).lost.is_empty()
 
 
 @pytest.mark.parametrize("layout", ["lines", "payload", "nested"])

@@ -122,6 +122,7 @@ def test_nested_attributes_in_every_layout(tmp_path: Path, layout: str) -> None:
     assert runs.raw(runs.ids[0], 0) == "hi"
     step = runs.steps.collect().row(0, named=True)
     assert (step["input_tokens"], step["reasoning_tokens"], step["thinking"]) == (5, 3, "text")
+    assert runs.tools.collect()["name"].to_list() == ["get"]
     assert json.loads(runs.trajectories.collect()["params"][0]) == {"max_tokens": 9}
 
 
@@ -143,6 +144,39 @@ def test_a_table_s_rows(tmp_path: Path) -> None:
     assert runs.steps.collect()["input_tokens"].to_list() == [4]
 
 
+def test_a_search_is_told_among_the_calls(tmp_path: Path) -> None:
+    documents = {
+        "retrieval.documents.0.document.content": "the first document",
+        "retrieval.documents.0.document.score": 0.5,
+        "input.value": "which one?",
+    }
+    asked = {
+        "llm.input_messages.0.message.role": "user",
+        "llm.input_messages.0.message.content": "hi",
+    }
+    spans = [
+        span(1, "RETRIEVER", documents, name="search"),
+        span(2, "LLM", {**asked, "llm.finish_reason": "stop", "user.id": "u-1"}),
+        span(3, "GUARDRAIL", {"output.value": "nothing to object to"}),
+    ]
+    runs = load(tmp_path, json.dumps(spans))
+    assert runs.events.select("kind", "text", "actor", "error_type").collect().rows() == [
+        (
+            "other",
+            '{"input":"which one?",'
+            '"output":[{"document":{"content":"the first document","score":0.5}}]}',
+            *("search", "retriever"),
+        ),
+        ("user", "hi", None, None),
+        ("other", "nothing to object to", "span 3", "guardrail"),
+    ]
+    assert runs.steps.collect()["stop_reason"].to_list() == ["stop"]
+    assert json.loads(runs.trajectories.collect()["metadata"][0]) == {"user.id": "u-1"}
+    (tmp_path / "spans.json").write_text(json.dumps(spans[:1]))
+    with pytest.raises(loaders.LoadError):
+        loaders.load(tmp_path)
+
+
 def test_tools_without_ids_and_a_message_with_a_picture(tmp_path: Path) -> None:
     prefix = "llm.output_messages.0.message"
     first = {
@@ -158,6 +192,7 @@ def test_tools_without_ids_and_a_message_with_a_picture(tmp_path: Path) -> None:
     runs = load(tmp_path, json.dumps([span(1, "LLM", first), *tools]))
     events = runs.events.collect()
     assert events["media"].to_list()[1] == ["image"]
+    assert [runs.raw(runs.ids[0], seq) for seq in (0, 1)] == ["look", "image"]
     results = events.filter(pl.col("kind") == "tool_result")
     assert results.select("text", "call_seq", "is_error").rows() == [
         ("out 2", 2, None),

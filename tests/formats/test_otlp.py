@@ -149,7 +149,11 @@ def test_an_agent_s_loop(tmp_path: Path) -> None:
     row = runs.trajectories.collect().row(0, named=True)
     assert (row["native_id"], row["provider"], row["steps"]) == (TRACE, "openai", 2)
     assert json.loads(row["params"]) == {"temperature": 1}
-    assert json.loads(row["metadata"]) == {"instrumentation": "lib", "service.name": "svc"}
+    assert json.loads(row["metadata"]) == {
+        "scopes": {"name": "lib"},
+        "instrumentation": "lib",
+        "service.name": "svc",
+    }
     assert runs.tools.collect()["name"].to_list() == ["get"]
     assert runs.raw(runs.ids[0], 3) == THOUGHT
     assert runs.raw(runs.ids[0], 5) == "rain"
@@ -197,6 +201,40 @@ def test_indexed_attributes_of_openllmetry(tmp_path: Path) -> None:
     assert runs.steps.collect()["thinking"].to_list()[-1] == "not_logged"
     assert runs.tools.collect()["name"].to_list() == ["get"]
     assert runs.raw(runs.ids[0], 0) == "system 0"
+
+
+def test_what_spans_say_beside_their_calls_is_kept(tmp_path: Path) -> None:
+    """Also of spans around the calls; values that repeat stand once, others in a list."""
+    first = {"gen_ai.input.messages": json.dumps([USER]), "server.address": "x.org"}
+    second = {**first, "llm.finish_reason": "length", "server.address": "y.org", "user.id": "u"}
+    event = ("cache", {"hit": True})
+    late = ("exception", {"exception.type": "E", "exception.message": "late by a second"})
+    failed = {"code": 2, "message": "late"}
+    runs = load(
+        tmp_path,
+        batch(
+            span(1, **{"deployment.environment": "test"}, events=[event]),
+            chat(2, 1, **first),
+            {**chat(3, 1, **second, events=[late], status=failed), "droppedAttributesCount": 2},
+        ),
+    )
+    metadata = json.loads(runs.trajectories.collect()["metadata"][0])
+    assert metadata == {
+        "scopes": {"name": "lib"},
+        "service.name": "svc",
+        "deployment.environment": "test",
+        "events": {"name": "cache", "hit": True},
+        "server.address": ["x.org", "y.org"],
+        "user.id": "u",
+        "exception.message": "late by a second",
+        "instrumentation": "lib",
+    }
+    assert runs.steps.collect()["stop_reason"].to_list() == [None, "length"]
+    problems = runs.problems.collect().select("position", "reason").rows()
+    assert problems == [
+        ("/resourceSpans/0/scopeSpans/0/spans/2", "2 attributes were dropped by the exporter")
+    ]
+    assert loaders.coverage(tmp_path).lost["path"].to_list() == []
 
 
 def test_messages_in_events_and_in_log_records(tmp_path: Path) -> None:

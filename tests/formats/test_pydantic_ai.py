@@ -107,13 +107,14 @@ def test_a_whole_history(tmp_path: Path) -> None:
         ("tool_call", 0, None, "boom", None, None),
         ("tool_result", 0, '["x","y"]', "ls", False, None),
         ("tool_result", 0, "not so", "boom", True, "model_retry"),
+        ("other", 0, '{"retry":{"attempt":1}}', None, None, "details"),
         ("message", 1, "plain", None, None, None),
         ("system", 1, "Be brief, now.", None, None, None),
         ("user", 1, '[{"msg":"no JSON"}]', None, None, "retry-feedback"),
         ("tool_call", 2, None, "final_result", None, None),
         ("tool_result", 2, "Done.", "final_result", False, None),
     ]
-    assert events(runs, "call_seq", kind="tool_result") == [(5,), (6,), (12,)]
+    assert events(runs, "call_seq", kind="tool_result") == [(5,), (6,), (13,)]
     assert events(runs, "arguments", kind="tool_call")[:2] == [('{"path":"/"}',), ('{"a":1}',)]
     assert events(runs, "media")[2] == (["image/png"],)
     columns = ("input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens", "evidence")
@@ -170,6 +171,43 @@ def test_signatures_of_gemini_stand_on_the_part_after_the_thinking(tmp_path: Pat
     assert runs.steps.collect()["thinking"].to_list() == ["summary", "hidden"]
 
 
+def test_what_else_messages_and_parts_say_is_kept(tmp_path: Path) -> None:
+    usage = {**USAGE, "cache_write_tokens": 4, "details": {"reasoning_tokens": 2, "audio": 1}}
+    address = {"kind": "image-url", "url": "https://x.org/a.png", "force_download": False}
+    said = {"model_id": "p:m-1", "provider_url": "https://x.org", "provider_response_id": "r"}
+    details = {"finish_reason": "STOP", "timestamp": AT.format(2), "service_tier": "flex"}
+    runs = loaders.load(
+        write(
+            tmp_path / "m.json",
+            request(part("user-prompt", ["look", address]), metadata={"user": "u"}),
+            response(
+                part("thinking", "Hm.", id="reasoning_content"),
+                called("ls", {}, "a"),
+                usage=usage,
+                provider_details=details,
+                **said,
+            ),
+            request(returned("ls", "x", "a", metadata={"rows": 3})),
+            response(part("text", "do"), usage=usage, state="interrupted", **said),
+        )
+    )
+    metadata = json.loads(runs.trajectories.collect()["metadata"][0])
+    assert metadata == {
+        "metadata": {"user": "u"},
+        "model_id": "p:m-1",
+        "provider_url": "https://x.org",
+        "provider_details": {"service_tier": "flex"},
+        "thinking_in": "reasoning_content",
+        "usage": {"cache_write_tokens": 8, "details.audio": 2},
+    }
+    assert events(runs, "text", "error_type", kind="other") == [
+        ('{"files":[{"url":"https://x.org/a.png","force_download":false}]}', "details"),
+        ('{"metadata":{"rows":3}}', "details"),
+    ]
+    assert runs.steps.collect()["stop_reason"].to_list() == ["STOP", "interrupted"]
+    assert loaders.coverage(tmp_path).lost.is_empty()
+
+
 def test_older_versions(tmp_path: Path) -> None:
     usage = {"requests": 1, "request_tokens": 7, "response_tokens": 4, "details": None}
     retry = part("retry-prompt", "try again", tool_name="ls", tool_call_id="a")
@@ -213,7 +251,7 @@ def test_layouts(tmp_path: Path, layout: str) -> None:
     assert pydantic_ai.sniff(Source(path).head)
     runs = loaders.load(path)
     assert runs.trajectories.collect().height == (2 if layout == "rows" else 1)
-    assert runs.events.collect().height == 14 * runs.trajectories.collect().height
+    assert runs.events.collect().height == 15 * runs.trajectories.collect().height
     outcomes = {"lines": "unknown"}.get(layout, "success")
     assert set(runs.trajectories.collect()["outcome"]) == {outcomes}
     for run, seq in runs.events.select("trajectory_id", "seq").collect().rows():
