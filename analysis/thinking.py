@@ -175,7 +175,6 @@ def _verdict() -> pl.Expr:
 
 # ---------------------------------------------------------------------- by which rule
 
-
 POLICIES = ("all", "turn_boundary", "last", "none")
 _OTHERS = ("mixed", "unknown", "nothing_to_send")
 
@@ -255,7 +254,7 @@ def policy(runs: Trajectories) -> pl.DataFrame:
     Columns: ``trajectory_id``; ``policy``: ``all``, ``none``, ``turn_boundary`` (what was thought
     since the latest user turn), ``last`` (what the latest call that thought did think), ``mixed``
     (none of these fits), ``nothing_to_send`` (no call had earlier thinking), ``unknown`` (no call
-    that had, or may have had, earlier thinking has a known request); ``fits``: every policy that
+    that had or may have had earlier thinking has a known request); ``fits``: every policy that
     fits what is known, since few calls or a single user turn can't tell them all apart: ``policy``
     is the first of all, none, turn_boundary, last among them; ``calls``; ``calls_due`` (calls that
     had earlier thinking and have a known request), ``calls_unknown`` (calls that had or may have had
@@ -263,8 +262,7 @@ def policy(runs: Trajectories) -> pl.DataFrame:
     ``calls_across_turns`` (of these, calls with thinking from before the latest user turn: without
     any, ``turn_boundary`` looks like ``all``); ``evidence`` (list); ``in_log``, what the log itself
     holds of thinking: ``text``, ``summary``, ``hidden``, ``not in the log``, ``no thinking``;
-    ``calls_thinking``, ``calls_logged``: calls known to have thought, and those whose thinking is an
-    event.
+    ``calls_thinking``, ``calls_logged``: calls that thought, and those whose thinking is an event.
     """
     due = (pl.col("available") > 0) & pl.col("thinking_sent").is_not_null()
     fits = {name: fit.filter(due).all() & due.any() for name, fit in _call_fits().items()}

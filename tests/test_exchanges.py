@@ -351,9 +351,56 @@ def test_elided_results_are_not_told_twice(path: Path) -> None:
     ]
     runs = log(path, *elided)
     assert kinds(runs).count("tool_result") == 3
-    assert "[elided]" not in runs.events.collect()["text"].to_list()
+    in_its_place = runs.events.filter(pl.col("text") == "[elided]").collect()
+    assert in_its_place.select("kind", "error_type").rows() == [("other", "rewritten")] * 2
     assert steps(runs, "history_edit") == [("none",), ("none",), ("truncated",), ("truncated",)]
-    assert ranges(runs)[-1] == [(0, 4), (5, 7), (8, 11)]
+    assert ranges(runs)[-1] == [(0, 4), (5, 7), (8, 13)]
+
+
+def test_a_reply_in_the_words_of_the_client_is_what_the_model_was_shown(path: Path) -> None:
+    shown = {"role": "assistant", "content": "I called: step 0"}
+    runs = log(
+        path,
+        ([user("a")], response(reply(0, text="I call"))),
+        ([user("a"), shown, user("and then?")], response(said("ok"))),
+        ([user("a"), shown, user("and then?"), said("ok"), user("b")], response(said("end"))),
+    )
+    told = runs.events.filter(pl.col("error_type") == "rewritten").collect()
+    assert told.select("kind", "actor", "text").rows() == [("other", "client", shown["content"])]
+    seq = told["seq"][0]
+    said_by_the_model = runs.events.filter(pl.col("text") == "I call").collect()["seq"][0]
+    contexts = ranges(runs)
+    for context in contexts[1:]:
+        assert any(start <= seq < stop for start, stop in context)
+        assert not any(start <= said_by_the_model < stop for start, stop in context)
+
+
+def test_what_responses_say_beside_their_replies_is_kept(path: Path) -> None:
+    bodies: list[Object] = []
+    for number in range(2):
+        body = response(said(f"answer {number}"))
+        body.update(id=f"r{number}", service_tier="flex", system_fingerprint=f"fp_{number}")
+        body["choices"][0].update(index=0, native_finish_reason="STOP")
+        cached = {"cached_tokens": 0, "audio_tokens": 2}
+        body["usage"] = {"prompt_tokens": 5, "prompt_tokens_details": cached, "queue_time": 0.25}
+        bodies.append(body)
+    asked = [user("a")], [user("a"), said("answer 0"), user("b")]
+    runs = log(path, *zip(asked, bodies, strict=True))
+    metadata = json.loads(runs.trajectories.collect()["metadata"][0])
+    assert metadata["response"] == {
+        "service_tier": "flex",
+        "system_fingerprint": ["fp_0", "fp_1"],
+        "native_finish_reason": "STOP",
+    }
+    assert metadata["usage"] == {"prompt_tokens_details/audio_tokens": 4, "queue_time": 0.5}
+
+
+def test_the_details_of_an_error_are_kept(path: Path) -> None:
+    error = {"message": "too long", "type": "invalid_request", "code": "limit", "param": "messages"}
+    runs = log(path, ([user("a")], {"error": error}))
+    assert steps(runs, "error") == [("too long",)]
+    metadata = json.loads(runs.trajectories.collect()["metadata"][0])
+    assert metadata["response"] == {"error": {"code": "limit", "param": "messages"}}
 
 
 def test_a_call_taken_out_of_a_reply_is_an_edit(path: Path) -> None:
@@ -412,7 +459,7 @@ def test_changed_system_prompt_and_tools_are_told_when_they_change(path: Path) -
     assert toolsets[0] != toolsets[1]
     row = runs.trajectories.collect().row(0, named=True)
     assert json.loads(row["params"]) == {"temperature": 0}
-    assert json.loads(row["metadata"]) == {"params_changed": ["temperature"]}
+    assert json.loads(row["metadata"]) == {"params_changed": {"temperature": [0, 1]}}
 
 
 # ---------------------------------------------------------------------- what may be wrong

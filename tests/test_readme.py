@@ -43,10 +43,11 @@ def test_both_commands_are_single_lines() -> None:
 
 
 def test_python_in_the_readme_runs() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     namespace: dict[str, object] = {}
-    exec(
-        compile(code.replace('"sample_logs', f'"{ROOT}/sample_logs'), "README.md", "exec"),
-        namespace,
-    )
+    for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        placed = code.replace('"sample_logs', f'"{ROOT}/sample_logs')
+        exec(compile(placed, "README.md", "exec"), namespace)
     assert len(namespace["gain"].runs("gained")) > 0  # type: ignore[attr-defined]
+    assert namespace["account"].lost.is_empty()  # type: ignore[attr-defined]
+    sent = namespace["runs"].steps.collect()["thinking_sent"]  # type: ignore[attr-defined]
+    assert sent.null_count() == 0

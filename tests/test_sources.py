@@ -182,6 +182,69 @@ def test_a_broken_first_line_does_not_hide_json_lines(tmp_path: Path) -> None:
     assert [problem.position for problem in source.take_problems()] == ["L1"]
 
 
+BESIDE = b'{"a": "' + b"x" * 90 + b'", "b": [1, 2]}'
+
+
+@pytest.mark.parametrize("count", [1, 3, 400])
+@pytest.mark.parametrize("first", [b'{"log": {"version": "1.2", "entries": [', b'{"n": 1, "of":'])
+@every_packing
+def test_a_value_whose_second_line_looks_like_a_record_is_a_value(
+    pack: Pack, first: bytes, count: int, tmp_path: Path
+) -> None:
+    listed = first.endswith(b"[")
+    rest = b",\n".join([BESIDE] * count) + b"]}}" if listed else BESIDE + b"}"
+    source = pack(tmp_path, first + b"\n" + rest)
+    assert not source.head.is_json_lines
+    assert not source.is_json_lines
+    assert source.head.keys == ({"log"} if listed else {"n", "of"})
+    (record,) = source.records()
+    assert record == ("", json.loads(first + rest))
+    assert source.take_problems() == []
+
+
+@pytest.mark.parametrize("long", [False, True])
+@pytest.mark.parametrize("stop", [40, 60, 150, 155, 200, -1])
+def test_such_a_value_that_is_cut_short_is_still_a_value(
+    stop: int, long: bool, tmp_path: Path
+) -> None:
+    beside = BESIDE.replace(b"x", b"x" * 300) if long else BESIDE
+    whole = b'{"log": {"version": "1.2", "entries": [\n' + beside + b",\n" + beside + b"]}}"
+    path = tmp_path / "log"
+    path.write_bytes(whole[:stop])
+    source = Source(path)
+    assert not source.is_json_lines
+    ((position, value),) = source.records()
+    assert position == ""
+    assert value["log"]["version"] == "1.2"
+    (problem,) = source.take_problems()
+    assert "cut short" in problem.reason
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b'{"n": 0, "te',
+        b'{"n": 0,',
+        b'{"n": [',
+        b'{"n": ',
+        b'{"n": [1, 2',
+        b"{",
+        b'{"n": 0}}',
+        b"{]",
+    ],
+)
+@pytest.mark.parametrize("count", [2, 5, 500])
+def test_wherever_the_first_record_is_broken_the_others_are_read(
+    broken: bytes, count: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(broken + b"\n" + LINES.split(b"\n")[1] + b"\n" + LINES * count)
+    source = Source(path)
+    assert source.head.is_json_lines
+    assert len(list(source.records())) == 1 + 5 * count
+    assert [problem.position for problem in source.take_problems()] == ["L1"]
+
+
 def test_stray_zeros_are_no_binary_file(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(LINES + bytes(300) + b"\n" + LINES)

@@ -160,7 +160,7 @@ def test_searches_at_the_provider_keep_titles_and_addresses(real_logs: Path) -> 
     hits = next(b for b in response["content"] if b["type"] == "web_search_tool_result")["content"]
     runs = loaders.load(path)
     results = runs.events.filter(pl.col("kind") == "tool_result").collect()
-    lines = [line for hit in hits for line in (hit["title"], hit["url"])]
+    lines = [line for hit in hits for line in (hit["title"], hit["url"], hit["page_age"]) if line]
     assert results["text"].to_list()[0].split("\n") == lines
     assert results["call_seq"].to_list() == [1, 1]
 
@@ -313,7 +313,7 @@ def test_the_log_of_an_http_proxy(tmp_path: Path) -> None:
     assert ranges(runs)[-1] == [(0, 8)]
     run = runs.trajectories.collect().row(0, named=True)
     assert json.loads(run["params"]) == {"max_tokens": 9}
-    assert json.loads(run["metadata"]) == {"url": "https://api.anthropic.com/v1/messages"}
+    assert json.loads(run["metadata"]) == {"url": "https://api.anthropic.com/v1/messages?beta=true"}
     assert (run["ended_at"] - run["started_at"]).total_seconds() == 25
     for seq in range(run["events"]):
         assert runs.raw(run["trajectory_id"], seq)

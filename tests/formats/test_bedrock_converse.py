@@ -255,7 +255,7 @@ def test_blocks_of_every_kind(path: Path) -> None:
         ("user", None, ["image/jpeg"]),
         ("user", "its words", ["document/txt"]),
         ("user", "checked", None),
-        ("other", '["somethingNew"]', None),
+        ("other", '{"somethingNew":{"a":1}}', None),
         ("tool_call", None, None),
         ("tool_result", "T\ns\nbody", None),
         ("thinking", "hm", None),

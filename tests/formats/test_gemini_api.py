@@ -347,7 +347,7 @@ def test_parts_of_every_kind(path: Path) -> None:
         ("user", None, None, None, ["application/pdf"]),
         ("tool_call", None, "ls", None, None),
         ("tool_result", '{"a":1}', "ls", None, ["image/png"]),
-        ("other", '["new"]', None, None, None),
+        ("other", '{"new":1}', None, None, None),
         ("tool_call", None, "google_search", None, None),
         ("tool_result", "T\nhttps://s.example", "google_search", None, None),
         ("tool_call", None, "code_execution", None, None),

@@ -276,9 +276,9 @@ def test_time_is_linear_in_messages_and_rewinds(tmp_path: Path) -> None:
         lines = [
             x for n in range(size) for x in (user(f"u{n}"), reply(f"r{n}"), {"$rewindTo": f"r{n}"})
         ]
-        start = time.perf_counter()
+        start = time.process_time()
         load(tmp_path, head(), *lines)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     seconds(200)
     assert seconds(8_000) < 16 * seconds(1_000) + 1

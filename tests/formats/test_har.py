@@ -196,6 +196,48 @@ def test_an_archive_cut_short(tmp_path: Path, port: int) -> None:
     assert any("what stands before it is read" in reason for reason in problems(runs))
 
 
+def test_addresses_and_the_client_are_kept_without_credentials(tmp_path: Path, port: int) -> None:
+    entries = chat(port, packed=False)
+    address = entries[0]["request"]["url"].partition("?")[0]
+    for number, entry in enumerate(entries):
+        entry["request"]["url"] = f"{address}?api-version={number}&key=secret&sig=hidden"
+        entry["request"]["headers"] = [
+            {"name": "User-Agent", "value": "agent/1.2"},
+            {"name": "Authorization", "value": "Bearer hidden"},
+        ]
+    entries[0]["comment"] = "run 7"
+    runs = loaders.load(archive(tmp_path / "a.har", *entries))
+    metadata = runs.trajectories.collect()["metadata"][0]
+    assert json.loads(metadata) == {
+        "url": [f"{address}?api-version={number}" for number in (0, 1)],
+        "request_headers": {"user-agent": "agent/1.2"},
+        "comment": "run 7",
+        "requested_model": "m",
+    }
+    assert "hidden" not in metadata
+
+
+def test_positions_lead_as_far_as_the_archive_goes(tmp_path: Path, port: int) -> None:
+    entry = chat(port, packed=False)[0]
+    cut = {**entry, "response": {"status": 503}}
+    runs = loaders.load(archive(tmp_path / "a.har", cut))
+    row = runs.events.collect().row(-1, named=True)
+    assert (row["kind"], row["source_pos"]) == ("error", "/log/entries/0/response")
+    assert runs.raw(row["trajectory_id"], row["seq"]) == {"status": 503}
+
+
+def test_no_value_of_an_archive_is_lost(tmp_path: Path, port: int) -> None:
+    entries = chat(port, packed=False)
+    messages = {"model": "claude-x", "max_tokens": 9, "messages": [USER]}
+    entries += [
+        exchange(port, "/v1/messages", messages),
+        exchange(port, "/v1/responses", {"model": "gpt-x", "input": "hi"}),
+    ]
+    path = archive(tmp_path / "a.har", *entries)
+    lost = loaders.coverage(path, progress=False).lost
+    assert lost.height == 0, lost["path"].to_list()
+
+
 def test_what_is_an_archive(tmp_path: Path, real_logs: Path) -> None:
     path = tmp_path / "x.json"
     bare: Object = {"startedDateTime": "2026-01-01T00:00:00Z", "request": {}}

@@ -169,6 +169,10 @@ def ranges(row: dict[str, Any], name: str = "context") -> list[tuple[int, int]]:
     return [(r["start"], r["stop"]) for r in row[name]]
 
 
+def metadata_of(runs: Trajectories) -> dict[str, Any]:
+    return json.loads(runs.trajectories.collect()["metadata"][0])
+
+
 def problems(runs: Trajectories) -> list[tuple[str, str]]:
     return runs.problems.select("severity", "reason").collect().rows()
 
@@ -499,7 +503,11 @@ def test_results_of_tools_that_only_their_events_show(load: Any) -> None:
     )
     events = runs.events.collect()
     assert events.row(0, named=True)["kind"] == "other"
-    assert events.row(0, named=True)["arguments"] == '{"by":"solver"}'
+    assert json.loads(events.row(0, named=True)["text"]) == {
+        "function": "look",
+        "arguments": {"by": "solver"},
+        "result": "before any call",
+    }
     results = events.filter(pl.col("kind") == "tool_result")
     assert results.select("text", "is_error", "error_type", "duration_s").rows() == [
         ("fine", False, None, 2.5),
@@ -917,7 +925,8 @@ def test_a_summary_is_a_compaction_with_its_text(load: Any) -> None:
     ]
     compacted = runs.events.filter(pl.col("kind") == "compaction").collect()
     assert compacted["text"].to_list() == ["what happened so far"]
-    assert json.loads(compacted["arguments"].item())["tokens_before"] == 900
+    (facts,) = metadata_of(runs)["compactions"]
+    assert (facts["seq"], facts["tokens_before"]) == (compacted["seq"].item(), 900)
     assert told(runs, "kind").count("user") == 2
     assert steps(runs)[2]["thinking_sent"] == 0
 
@@ -957,9 +966,9 @@ def test_trimming_by_compaction_is_truncation(load: Any) -> None:
 
 def test_compactions_that_no_call_followed_are_told(load: Any) -> None:
     runs = load(sample(model([], reply("a")), compaction("trim"), compaction("edit")))
-    facts = [json.loads(text)["type"] for text in told(runs, "arguments")[1:]]
+    facts = [(one["seq"], one["type"]) for one in metadata_of(runs)["compactions"]]
     assert told(runs, "kind")[1:] == ["compaction", "compaction"]
-    assert facts == ["trim", "edit"]
+    assert facts == [(1, "trim"), (2, "edit")]
 
 
 def test_a_compaction_belongs_to_the_task_in_which_it_happened(load: Any) -> None:
@@ -1238,6 +1247,54 @@ def test_sandbox_and_what_is_known_of_the_eval(load: Any) -> None:
     assert metadata["sample_metadata"] == {"level": 3}
     assert metadata["errors_before_retry"] == ["first try"]
     assert "abc" not in rows["metadata"][0]
+
+
+def test_settings_scores_and_state_are_metadata(load: Any) -> None:
+    spec = log_of()["eval"] | {
+        "config": {"message_limit": 30, "epochs": 2},
+        "dataset": {"name": "d", "samples": 2, "sample_ids": ["s", "t"]},
+        "packages": {"inspect_ai": "0.3.200", "own_tasks": "1.2"},
+    }
+    plan = {"steps": [{"solver": "react", "params": {"attempts": 3}}], "config": {"top_p": 1}}
+    score = {"value": "C", "answer": "a", "explanation": "it says so"}
+    record = sample(
+        model([message("user", "q")], reply("a"), tool_choice="any"),
+        {"event": "score", "score": {"value": 0.5}, "intermediate": True},
+        {"event": "score", "score": score},
+        scores={"judge": score},
+        store={"turns": 4},
+        choices=["a", "b"],
+        total_time=2.5,
+        error={"message": "no", "traceback": "line 3"},
+    )
+    record["events"][0]["output"]["model"] = "m-2026"
+    runs = load(record, eval=spec, plan=plan, tags=["x"])
+    assert metadata_of(runs) == {
+        "tags": ["x"],
+        "run_id": "r",
+        "config": {"message_limit": 30, "epochs": 2},
+        "store": {"turns": 4},
+        "choices": ["a", "b"],
+        "total_time": 2.5,
+        "dataset": {"name": "d", "samples": 2},
+        "packages": {"own_tasks": "1.2"},
+        "eval_status": "success",
+        "solvers": ["react"],
+        "plan": {"steps": plan["steps"]},
+        "traceback": "line 3",
+        "score_details": {"judge": {"answer": "a", "explanation": "it says so"}},
+        "served_models": ["m-2026"],
+        "tool_choices": ["any"],
+        "intermediate_scores": [{"value": 0.5}],
+    }
+
+
+def test_what_people_and_solvers_put_in_is_told(load: Any) -> None:
+    decided = {"event": "approval", "decision": "reject", "approver": "human", "uuid": "u"}
+    runs = load(sample({"event": "info", "data": {"n": 1}}, decided))
+    assert told(runs, "kind", "actor") == [("other", "info"), ("other", "approval")]
+    texts = [json.loads(text) for text in told(runs, "text")]
+    assert texts == [{"data": {"n": 1}}, {"decision": "reject", "approver": "human"}]
 
 
 # ---------------------------------------------------------------------- archives

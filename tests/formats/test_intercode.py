@@ -141,6 +141,22 @@ def test_plan_and_solve_tells_its_plan_as_what_the_model_was_asked(tmp_path: Pat
     assert runs.steps.collect().height == 2
 
 
+def test_what_else_an_episode_says_is_metadata(tmp_path: Path) -> None:
+    made = episode(0.5, rewards=[0.5])
+    made["summary"]["max_reward_idx"] = 3
+    made |= {"hardness": "hard", "info": {"eval_obs": "wanted"}}
+    row = write(tmp_path, {"0": made}).trajectories.collect().row(0, named=True)
+    metadata = json.loads(row["metadata"])
+    assert metadata == {
+        "strategy": "try_again",
+        "turns_taken": 1,
+        "max_reward_idx": 3,
+        "hardness": "hard",
+        "info": {"eval_obs": "wanted"},
+        "rewards": [0.5],
+    }
+
+
 @pytest.mark.parametrize(
     ("name", "model"),
     [
@@ -160,6 +176,16 @@ def test_lists_of_unequal_length_keep_all_they_hold(tmp_path: Path) -> None:
     assert (row["unanswered_calls"], row["steps"]) == (1, 2)
     assert runs.problems.collect()["position"].to_list() == ["/0/turn_history"]
     assert runs.events.collect()["is_error"].null_count() == 4
+    late = write(tmp_path, {"0": episode(actions=["a"], observations=["x", "y"])}, "late.json")
+    assert late.steps.collect()["source_pos"].to_list()[1] == "/0/turn_history/observations/1"
+
+
+def test_what_is_left_of_a_plan_is_told_but_no_model_call(tmp_path: Path) -> None:
+    solved = episode(steps=["look", "left"], actions=["ls"], observations=["a"])
+    runs = write(tmp_path, {"0": solved})
+    last = runs.events.collect().row(-1, named=True)
+    assert (last["kind"], last["text"], last["actor"]) == ("other", "left", "plan")
+    assert runs.steps.collect().height == 1
 
 
 def test_hostile_and_cut_files_keep_what_can_be_read(tmp_path: Path) -> None:

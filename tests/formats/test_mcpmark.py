@@ -96,6 +96,20 @@ def write(folder: Path, content: Any) -> Trajectories:
     return loaders.load(folder / "s.json")
 
 
+def test_what_else_an_attempt_says_is_metadata(tmp_path: Path) -> None:
+    usage = {"input_tokens": 5, "output_tokens": 2, "total_tokens": 7, "cached_tokens": 4}
+    attempt = {"success": True, "token_usage": usage, "execution_time": 1.5, "turn_count": 3}
+    record = {"model": "m", "service": "s", "task": "t", "verifier": "v2", "runs": {"1": attempt}}
+    row = write(tmp_path, record).trajectories.collect().row(0, named=True)
+    assert json.loads(row["metadata"]) == {
+        "service": "s",
+        "verifier": "v2",
+        "execution_time_s": 1.5,
+        "turn_count": 3,
+        "cached_tokens": 4,
+    }
+
+
 def test_hostile_and_cut_files_keep_what_can_be_read(tmp_path: Path) -> None:
     attempts: dict[str, Any] = {
         "run-1": {"success": "yes", "error_message": {"a": 1}, "token_usage": [1]},

@@ -484,7 +484,7 @@ def test_a_reply_behind_a_format_error_is_a_model_call(tmp_path: Path) -> None:
     assert steps["error"].null_count() == 3
     kinds = events(run)["kind"].to_list()[2:]
     lost = ["thinking", "message", "user"]
-    assert kinds == [*lost, *lost, "user", "error"]
+    assert kinds == [*lost, *lost, "other", "user", "error"]
     assert row(run)["cost_usd"] == 1
     assert places_lead_back(run)
 

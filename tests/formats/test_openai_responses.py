@@ -362,7 +362,7 @@ def test_items_of_every_kind(tmp_path: Path) -> None:
         ("tool_call", 2, None, "code_interpreter", None, None, None),
         ("tool_result", 2, "2", "code_interpreter", None, None, None),
         ("message", 2, "No.", None, None, None, None),
-        ("other", 2, "something_new", None, None, None, None),
+        ("other", 2, '{"type":"something_new","id":"n"}', None, None, None, None),
     ]
     assert steps(runs, "evidence") == [("unknown",)] * 3
 

@@ -147,6 +147,13 @@ def test_text_calls_cut_by_the_stop_word_are_found_again(tmp_path: Path) -> None
     assert runs.steps.collect()["evidence"].to_list() == ["wire", "wire"]
 
 
+def test_what_else_a_record_says_is_metadata(tmp_path: Path) -> None:
+    tools = [{"function": {"name": name, "strict": name == "b"}} for name in "ab"]
+    log(tmp_path, 10, [said("user", "go")], said("assistant", "a"), tools=tools, llm_path="chat")
+    run = loaders.load(tmp_path).trajectories.collect().row(0, named=True)
+    assert json.loads(run["metadata"]) == {"args": [], "llm_path": "chat", "strict_tools": ["b"]}
+
+
 def test_hostile_and_broken_logs_are_problems_and_the_rest_is_read(tmp_path: Path) -> None:
     log(tmp_path, 10, [said("user", "go")], said("assistant", "fine"))
     log(tmp_path, 11, [3, {"role": [], "content": 4}], [5], kwargs=[1], cost="x", latency_sec=-1)

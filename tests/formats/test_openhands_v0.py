@@ -124,6 +124,11 @@ def test_visible_thought_is_told_once_and_places_lead_back(
     assert messages["text"].to_list() == thoughts
     for told in events(rows, "message", "tool_result").to_dicts()[::7]:
         record = rows.raw(told["trajectory_id"], told["seq"])
+        if isinstance(
+            record, dict
+        ):  # a command, with the notes that the model saw around its output
+            notes = record["extras"]["metadata"]
+            record = notes["prefix"] + record["content"] + notes["suffix"]
         assert told["text"] in (record, *(record if isinstance(record, list) else ()))
 
 
@@ -208,6 +213,61 @@ def test_rows_with_a_verdict_pairs_and_metrics(tmp_path: Path) -> None:
     step = runs.steps.collect().row(0, named=True)
     assert (step["ended_at"] - step["started_at"]).total_seconds() == 2
     assert events(runs)["source_pos"].to_list() == ["L1/history/0/0", "L1/history/0/1/content"]
+
+
+def test_what_a_row_says_beside_its_history_is_metadata(tmp_path: Path) -> None:
+    lost = {"response_id": "gone", "latency": 2.0, "model": "m"}
+    record = {
+        "instance_id": "i",
+        "history": [],
+        "instance": {"repo": "r", "instance_id": "i", "FAIL_TO_PASS": "[1]", "patch": None},
+        "metadata": {"llm_config": {"num_retries": 4, "top_p": 1.0}, "condenser_config": {"n": 1}},
+        "metrics": {"response_latencies": [lost], "costs": [{"cost": 0.1}]},
+        "test_result": {"git_patch": "p", "report": {"resolved": False, "test_timeout": True}},
+    }
+    found = json.loads(row(load(tmp_path, json.dumps(record), "output.jsonl"))["metadata"])
+    assert found["instance"] == {"FAIL_TO_PASS": "[1]"}
+    assert found["llm_config"] == {"num_retries": 4}
+    assert found["condenser_config"] == {"n": 1}
+    assert found["metrics"] == {"costs": [{"cost": 0.1}]}
+    assert found["report"]["test_timeout"] is True
+    assert found["calls_without_action"] == [lost]
+
+
+def test_a_command_s_result_has_the_notes_around_it_and_its_folder(tmp_path: Path) -> None:
+    facts = {"prefix": "[before]\n", "suffix": "\n[timed out]", "working_dir": "/w"}
+    spent = {"accumulated_cost": 0.5, "accumulated_token_usage": {"prompt_tokens": 9}}
+    history = [
+        action(0, "run", args={"command": "ls"}, timeout=120, llm_metrics=spent),
+        seen(1, 0, extras={"metadata": {**facts, "exit_code": -1}}),
+        seen(2, None, "recall", extras={"date": "2026", "microagent_knowledge": [{"name": "k"}]}),
+    ]
+    runs = load(tmp_path, history)
+    answer = events(runs, "tool_result").row(0, named=True)
+    assert (answer["text"], answer["exit_code"]) == ("[before]\nok\n[timed out]", None)
+    assert answer["source_pos"] == "/1"
+    run = row(runs)
+    found = json.loads(run["metadata"])
+    assert (run["cost_usd"], found["timeouts"]) == (0.5, [120.0])
+    assert found["usage"] == {"prompt_tokens": 9}
+    assert found["recalled"] == [{"date": "2026", "microagent_knowledge": [{"name": "k"}]}]
+    without = load(tmp_path, history[:1], "without.json")
+    assert run["environment"] != row(without)["environment"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "outcome"),
+    [("Agent reached maximum iteration", "limit"), ("no such model", "error"), ("", "error")],
+)
+def test_states_are_kept_with_their_reasons(tmp_path: Path, reason: str, outcome: str) -> None:
+    facts = {"agent_state": "error", "reason": reason}
+    asked = action(0, "change_agent_state", "user", args={"agent_state": "running"})
+    runs = load(tmp_path, [asked, seen(1, None, "agent_state_changed", extras=facts)])
+    assert events(runs, "error")["text"].to_list() == ([reason] if reason else [])
+    assert (row(runs)["outcome"], row(runs)["end_reason"]) == (outcome, "error")
+    states = json.loads(row(runs)["metadata"])["states"]
+    assert [state["agent_state"] for state in states] == ["running", "error"]
+    assert states[0]["source"] == "user"
 
 
 def test_versions_without_responses_link_by_cause(tmp_path: Path) -> None:

@@ -137,6 +137,10 @@ def test_positions_lead_to_the_raw_record(runs: Trajectories) -> None:
                 assert found["tool_call_id"] == event["call_id"]
             elif event["kind"] == "thinking":
                 assert found == event["text"]
+            elif "metadata" in found:  # with the notes that the model saw around the output
+                notes, parts = found["metadata"], found["content"]
+                output = "\n".join(part["text"] for part in parts)
+                assert event["text"] == notes["prefix"] + output + notes["suffix"]
             else:
                 parts = found if isinstance(found, list) else [found]
                 assert event["text"] in "\n".join(part["text"] for part in parts)
@@ -325,7 +329,7 @@ def test_exit_codes_and_the_first_versions_of_observations(tmp_path: Path) -> No
     results = runs.events.filter(pl.col("kind") == "tool_result").collect()
     assert results.select("text", "is_error", "exit_code").rows() == [
         ("out", True, 2),
-        ("gone", True, 3),
+        ("gone\nboom", True, 3),
         ("out", False, None),
     ]
 
@@ -474,7 +478,7 @@ def test_pauses_and_unknown_events_are_kept(tmp_path: Path) -> None:
     other = runs.events.filter(pl.col("kind") == "other").collect()
     assert other.select("text", "actor").rows() == [
         ("PauseEvent", "user"),
-        ("context_limit", "environment"),
+        ('{"reason":"context_limit","kind":"CondensationRequest"}', "environment"),
         ("SomethingNewEvent", "agent"),
     ]
 
@@ -607,6 +611,35 @@ def test_hostile_types_cost_only_themselves(tmp_path: Path) -> None:
     assert len(runs) == 1
     assert kinds(runs).count("tool_call") == 2
     assert kinds(runs)[-1] == "tool_call"
+
+
+def test_settings_of_agent_and_run_are_metadata(tmp_path: Path) -> None:
+    agent = {"kind": "Agent", "llm": {"model": "m", "api_key": "***", "timeout": 300}, "tools": [1]}
+    state = {"id": "i", "agent": {**agent, "condenser": {"kind": "C", "max_size": 80}}}
+    later = state_update("max_iterations", 7)
+    runs = load(tmp_path, state_update("full_state", {**state, "persistence_dir": "p"}), later)
+    row = runs.trajectories.collect().row(0, named=True)
+    assert json.loads(row["metadata"]) == {
+        "persistence_dir": "p",
+        "agent": "Agent",
+        "usage": None,
+        "agent_settings": {"tools": [1], "condenser": {"kind": "C", "max_size": 80}},
+        "llm": {"timeout": 300},
+        "max_iterations": 7,
+    }
+
+
+def test_a_command_s_result_has_its_notes_and_tells_a_timeout(tmp_path: Path) -> None:
+    notes = {"prefix": "[before] ", "suffix": " [timed out]", "working_dir": "/w"}
+    first = action("a", security_risk="HIGH", tool_call={"id": "call-a", "origin": "responses"})
+    runs = load(tmp_path, first, observation("a", metadata=notes, timeout=True))
+    result = runs.events.filter(pl.col("kind") == "tool_result").collect().row(0, named=True)
+    assert (result["text"], result["error_type"]) == ("[before] out [timed out]", "timeout")
+    row = runs.trajectories.collect().row(0, named=True)
+    assert json.loads(row["metadata"])["security_risks"] == {"0": "HIGH"}
+    assert json.loads(row["metadata"])["apis"] == ["responses"]
+    other = load(tmp_path, first).trajectories.collect().row(0, named=True)
+    assert row["environment"] != other["environment"]
 
 
 def test_a_critic_s_score_is_a_score_and_no_success(tmp_path: Path) -> None:

@@ -130,6 +130,29 @@ def test_a_trial_in_its_own_directory_and_in_the_run_s_file_is_one(tmp_path: Pat
     assert sorted(alone.raw(one, 0) for one in alone.ids) == ["do 1", "do 2", "do 3"]
 
 
+def test_a_trial_that_its_two_files_tell_differently_is_warned_of(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", trial(1))
+    own = tmp_path / "run" / "task" / trial(1)["trial_name"] / "results.json"
+    own.write_text(json.dumps(trial(1, is_resolved=False)))
+    runs = loaders.load(tmp_path / "run")
+    assert runs.trajectories.collect()["success"].to_list() == [True]
+    problem = runs.problems.collect().row(0, named=True)
+    assert problem["position"] == f"task/{trial(1)['trial_name']}/results.json#"
+    assert "otherwise: is_resolved" in problem["reason"]
+
+
+def test_what_else_a_run_or_a_trial_says_is_metadata(tmp_path: Path) -> None:
+    whole = {"id": "r", "results": [trial(1, retries=2)], "accuracy": 1.0, "pass_at_k": {"2": 0.5}}
+    (tmp_path / "results.json").write_text(json.dumps({**whole, "n_resolved": 1}))
+    row = loaders.load(tmp_path).trajectories.collect().row(0, named=True)
+    assert json.loads(row["metadata"]) == {
+        "run_id": "r",
+        "run_accuracy": 1.0,
+        "run_pass_at_k": {"2": 0.5},
+        "retries": 2,
+    }
+
+
 def test_trials_without_their_run_s_file_keep_the_labels_of_their_paths(tmp_path: Path) -> None:
     for number, arm in enumerate(("a", "b")):
         folder = tmp_path / arm / "task" / "trial"
