@@ -191,10 +191,33 @@ class _Experiment:
             member = tree.members[file.member]
             tree = cast(Tree, member)
         tree.prefix = "" if file in self._parts else f"{as_pattern(file.filename)}#"
+        if file.member is None and tree.members:
+            self._leave_out_more_of_the_same(tree, cells, rules)
         for leaf in tree.walk(cells.have_node):
             if isinstance(leaf, Leaf) and not _is_settled(leaf, cells, rules):
                 self._leaves.setdefault((leaf.path, leaf.within), []).append((target, leaf))
         target.write_bytes(self._trees[target].content())
+
+    def _leave_out_more_of_the_same(
+        self, tree: Tree, cells: Cells, rules: list[Callable[..., bool]]
+    ) -> None:
+        """Of an archive of many alike members those are tried that show all paths between them.
+
+        An archive of a hundred samples would else be read whole for each path.
+        """
+        known: set[tuple[str, str]] = set()
+        wanted: set[str] = set()
+        for name, member in sorted(tree.members.items(), key=_size_of_member):
+            if isinstance(member, Tree):
+                paths = {
+                    (leaf.path, leaf.within)
+                    for leaf in member.walk(cells.have_node)
+                    if isinstance(leaf, Leaf) and not _is_settled(leaf, cells, rules)
+                }
+                if paths - known:
+                    wanted.add(name)
+                    known |= paths
+        tree.keep_members(wanted)
 
     def _place(self, file: Source) -> Path:
         return self._folder / file.path.absolute().relative_to(self._base)
@@ -234,6 +257,10 @@ class _Experiment:
         for file in touched:
             file.write_bytes(self._trees[file].content())
         return any(not after[name].equals(frame) for name, frame in self._before.items())
+
+
+def _size_of_member(item: tuple[str, Tree | bytes]) -> int:
+    return len(item[1].content()) if isinstance(item[1], Tree) else 0
 
 
 def _is_settled(leaf: Leaf, cells: Cells, rules: list[Callable[..., bool]]) -> bool:

@@ -26,6 +26,7 @@ _KEY_OF_DATA = re.compile(r"\d|[^\w.:$@-]|.{41}", re.DOTALL)
 _NOT_IN_YAML = re.compile("[\x7f-\x9f\ud800-\udfff\ufeff\ufffe\uffff]")
 _MANY_KEYS = 60
 _SHORTEST_BODY = 40
+_ALIKE_KEPT = 2
 
 
 class JSONText:
@@ -112,6 +113,18 @@ class Tree:
             return "\n".join(str(line) for line in self.root).encode("utf-8", "replace")
         encoded = _encoded_for_yaml if self.is_yaml else _encoded
         return b"\n".join(v if isinstance(v, bytes) else encoded(v) for v in self.root)
+
+    def keep_members(self, wanted: Any) -> None:
+        """Let go of the members of an archive that are like others and are not ``wanted``.
+
+        A few of each pattern of names stay, whatever they hold, so that the archive reads as before.
+        """
+        seen: dict[str, int] = {}
+        for name in list(self.members):
+            pattern = "/".join(map(as_pattern, name.split("/")))
+            seen[pattern] = seen.get(pattern, 0) + 1
+            if seen[pattern] > _ALIKE_KEPT and name not in wanted:
+                del self.members[name]
 
     def walk(self, is_known: Any) -> Iterator[Leaf | Node]:
         """All leaves. A node that ``is_known`` is given itself, and nothing below it."""
