@@ -438,6 +438,355 @@ def _rates(result: Result, width: int) -> Any:
     )
 
 
+def _axes(result: Result, width: int) -> Any:
+    """For each axis, in how many groups runs differ, agree, or are unknown."""
+    import altair as alt
+
+    domain = ["differ", "same", "same where known", "unknown"]
+    counted = (
+        result.frame.filter(pl.col("runs") > 1)
+        .with_columns(pl.col("axis").str.replace("_", " "))
+        .group_by("axis", "reading", maintain_order=True)
+        .agg(pl.len().alias("groups"))
+        .with_columns(
+            pl.col("reading")
+            .replace_strict({name: n for n, name in enumerate(domain)})
+            .alias("order")
+        )
+    )
+    if counted.is_empty():
+        raise DerailError("no group has two runs, so there is nothing to compare")
+    colour = alt.Color(
+        "reading:N",
+        title="runs of a group",
+        scale=alt.Scale(domain=domain, range=[ORANGE, BLUE, "#9ec9e2", "#d9dce1"]),
+    )
+    noun = "tasks" if result.keys[:-1] == ("task_id",) else "groups"
+    return (
+        alt.Chart(counted)
+        .mark_bar(height=16)
+        .encode(
+            y=alt.Y("axis:N", title=None, sort=None),
+            x=alt.X("groups:Q", title=f"{noun} with several runs", axis=alt.Axis(tickMinStep=1)),
+            color=colour,
+            order="order:Q",
+            tooltip=["axis", "reading", "groups"],
+        )
+        .properties(width=width, height=alt.Step(30))
+    )
+
+
+_MOST_ROWS = 40
+
+
+def _diff(result: Result, width: int) -> Any:
+    """How often runs of both arms differ in an item, and how often runs of one arm do."""
+    import altair as alt
+
+    shown = (
+        result.frame.filter(pl.col("between").is_not_null())
+        .with_columns(
+            pl.concat_str(
+                [pl.col("axis").str.replace("_", " "), pl.col("item").str.slice(0, 40)],
+                separator=" · ",
+            ).alias("label"),
+            (pl.col("verdict") == "differ").alias("first"),
+        )
+        .sort("first", descending=True, maintain_order=True)
+        .head(_MOST_ROWS)
+    )
+    if shown.is_empty():
+        raise DerailError("nothing is known of both arms, so there is nothing to draw")
+    a, b = shown.select("a", "b").row(0)
+    names = {"between": "between the arms", "within_a": f"within {a}", "within_b": f"within {b}"}
+    drawn = (
+        shown.select("label", "verdict", "units", *names)
+        .unpivot(
+            list(names),
+            index=["label", "verdict", "units"],
+            variable_name="pairs",
+            value_name="share",
+        )
+        .drop_nulls("share")
+        .with_columns(pl.col("pairs").replace_strict(names))
+    )
+    domain = [name for name in names.values() if name in drawn["pairs"]]
+    base = alt.Chart(drawn).encode(
+        y=alt.Y(
+            "label:N", title=None, sort=shown["label"].to_list(), axis=alt.Axis(labelLimit=300)
+        ),
+        yOffset=alt.YOffset("pairs:N", sort=domain),
+        x=alt.X(
+            "share:Q", title="pairs of runs of a task that differ", scale=_share(), axis=_percent()
+        ),
+        color=alt.Color(
+            "pairs:N",
+            title=None,
+            scale=alt.Scale(domain=domain, range=[ORANGE, GREY, GREY][: len(domain)]),
+        ),
+    )
+    rule = base.mark_rule(strokeWidth=1.5, opacity=1).encode(x2=alt.X2Datum(0))
+    point = base.mark_point(filled=True, size=55, opacity=1).encode(
+        shape=alt.Shape(
+            "pairs:N",
+            title=None,
+            scale=alt.Scale(domain=domain, range=["circle", "diamond", "square"][: len(domain)]),
+        ),
+        tooltip=["label", "pairs", "share", "verdict", "units"],
+    )
+    return (rule + point).properties(width=width, height=alt.Step(26, **{"for": "position"}))
+
+
+def _surface(result: Result, width: int) -> Any:
+    """Left, what each axis explains; right, its worst value against the mean of its settings."""
+    import altair as alt
+
+    told = pl.format("{} runs, {} tasks", "runs", "tasks")
+    frame = result.frame.with_columns(
+        pl.col("axis").str.replace("_", " "),
+        pl.when(pl.col("runs") > 0).then(told).otherwise(pl.lit("nothing to compare")).alias("n"),
+    )
+    if frame["explained"].is_null().all() and frame["worst"].is_null().all():
+        raise DerailError("every axis was refused: " + "; ".join(frame["refused"].unique()))
+    panels = [
+        ("explained", "low", "high", "variation within a setting that it explains", ".0%"),
+        ("worst_effect", "worst_low", "worst_high", "worst value less the mean", "+.2f"),
+    ]
+    each, order = (width - 20) // 2, frame["axis"].to_list()
+    drawn: list[Any] = []
+    for value, low, high, title, form in panels:
+        rows = frame.select(
+            "axis", "n", pl.col("worst_text").fill_null("–"), value=value, low=low, high=high
+        )
+        y = alt.Y("axis:N", title=None, sort=order, axis=alt.Axis(labels=not drawn, ticks=False))
+        base = alt.Chart(rows).encode(y=y)
+        known = base.transform_filter("isValid(datum.value)")
+        axis = alt.Axis(format=form, tickCount=4)
+        rule = known.mark_rule(strokeWidth=2.5, color=BLUE, opacity=0.55).encode(
+            x=alt.X("low:Q", title=title, axis=axis), x2="high:Q"
+        )
+        point = known.mark_circle(size=90, color=BLUE, opacity=1).encode(
+            x="value:Q", tooltip=["axis", "value", "low", "high", "n", "worst_text"]
+        )
+        text = known.mark_text(dy=-12, fontSize=11).encode(
+            x="value:Q", text=alt.Text("value:Q", format=form)
+        )
+        zero = (
+            alt.Chart(pl.DataFrame({"x": [0.0]}))
+            .mark_rule(strokeDash=[4, 4], color=GREY)
+            .encode(x="x:Q")
+        )
+        refused = (
+            base.transform_filter("!isValid(datum.value)")
+            .mark_text(fontSize=11, color=GREY)
+            .encode(x=alt.value(each / 2), text=alt.value("no estimate"))
+        )
+        drawn.append(
+            (zero + rule + point + text + refused).properties(width=each, height=alt.Step(38))
+        )
+    return alt.hconcat(*drawn, spacing=20)
+
+
+def _behaviour(result: Result, width: int) -> Any:
+    """Shares of steps or runs as dots with intervals; what is no share in a panel of its own."""
+    import altair as alt
+
+    known = result.frame.filter(pl.col("value").is_not_null())
+    if known.is_empty():
+        raise DerailError("no signal of behaviour could be measured in these logs")
+    known = known.with_columns(_label(result.keys[:-1]).alias("label")).select(
+        "label", "signal", "value", "low", "high", "unit", "showing", "runs", "tasks"
+    )
+    arms = known["label"].unique(maintain_order=True).to_list()
+    colour = alt.Color(
+        "label:N",
+        title=None,
+        scale=alt.Scale(domain=arms, range=_series(len(arms))),
+        legend=alt.Legend(symbolOpacity=1, symbolType="circle"),
+    )
+    panels: list[Any] = []
+    ratio, steps = pl.col("unit") == "ratio to chance", pl.col("unit") == "steps"
+    for rows, title, shares in (
+        (known.filter(~ratio & ~steps), "share, 95 % interval clustered by task", True),
+        (known.filter(ratio), "errors right after an error, over chance", False),
+        (known.filter(steps), "steps since something new", False),
+    ):
+        if rows.is_empty():
+            continue
+        x = alt.X(
+            "low:Q",
+            title=title,
+            scale=_share() if shares else alt.Scale(zero=True),
+            axis=_percent() if shares else alt.Axis(),
+        )
+        base = alt.Chart(rows).encode(
+            y=alt.Y(
+                "signal:N", title=None, sort=rows["signal"].unique(maintain_order=True).to_list()
+            ),
+            yOffset=alt.YOffset("label:N", sort=arms),
+            color=colour if len(arms) > 1 else alt.value(BLUE),
+        )
+        rule = base.mark_rule(strokeWidth=2.5, opacity=0.55).encode(x=x, x2="high:Q")
+        point = base.mark_circle(size=70, opacity=1).encode(
+            x="value:Q",
+            tooltip=["label", "signal", "value", "low", "high", "unit", "showing", "runs", "tasks"],
+        )
+        layers = [rule, point]
+        if title.endswith("chance"):
+            one = alt.Chart(pl.DataFrame({"x": [1.0]})).mark_rule(strokeDash=[4, 4], color=GREY)
+            layers.insert(0, one.encode(x="x:Q"))
+        height = alt.Step(max(12, 26 // len(arms)))
+        panels.append(alt.layer(*layers).properties(width=width, height=height))
+    return alt.vconcat(*panels) if len(panels) > 1 else panels[0]
+
+
+def _components(result: Result, width: int) -> Any:
+    """Shares of the variance as bars with intervals."""
+    import altair as alt
+
+    shown = result.frame.filter(pl.col("share").is_not_null()).select(
+        "component", "share", "share_low", "share_high", "variance", "levels"
+    )
+    if shown.is_empty():
+        raise DerailError("no component could be estimated, so no share is shown")
+    order = shown["component"].to_list()
+    base = alt.Chart(shown).encode(y=alt.Y("component:N", title=None, sort=order))
+    bar = base.mark_bar(height={"band": 0.55}, color=BLUE, opacity=0.85).encode(
+        x=alt.X(
+            "share:Q", title="share of variance, 95 % interval", scale=_share(), axis=_percent()
+        ),
+        tooltip=["component", "share", "share_low", "share_high", "variance", "levels"],
+    )
+    rule = base.mark_rule(strokeWidth=1.8, color="#222222").encode(
+        x="share_low:Q", x2="share_high:Q"
+    )
+    text = base.mark_text(align="left", dx=8, fontSize=11).encode(
+        x="end:Q", text=alt.Text("share:Q", format=".1%")
+    )
+    end = "isValid(datum.share_high) ? datum.share_high : datum.share"
+    return (bar + rule + text.transform_calculate(end=end)).properties(
+        width=width, height=alt.Step(30)
+    )
+
+
+def _ranks(result: Result, width: int) -> Any:
+    """A line for each model across scaffolds."""
+    model, scaffold = result.keys
+    shown = result.frame.filter(pl.col("success").is_not_null())
+    if shown.is_empty():
+        raise DerailError("every model has too few runs in every scaffold")
+    drawn = shown.select(
+        pl.col(model).alias("model"),
+        pl.col(scaffold).alias("at"),
+        pl.col("success").alias("value"),
+        *("low", "high", "rank", "tasks", "runs"),
+    )
+    return _slopes(drawn, width, sorted(drawn["at"].unique().to_list()), "success")
+
+
+def _reality(result: Result, width: int) -> Any:
+    """A line for each model from the benchmark to reality."""
+    shown = result.frame.filter(pl.col("gap").is_not_null()).with_columns(
+        _label(result.keys).alias("model")
+    )
+    if shown.is_empty():
+        raise DerailError("there are too few runs on both sides to draw")
+    drawn = pl.concat(
+        shown.select(
+            "model",
+            pl.lit(side).alias("at"),
+            pl.col(side).alias("value"),
+            pl.col(f"{side}_low").alias("low"),
+            pl.col(f"{side}_high").alias("high"),
+            pl.col(f"rank_{side}").alias("rank"),
+            pl.col("runs" if side == "benchmark" else "real_runs").alias("runs"),
+        )
+        for side in ("benchmark", "real")
+    )
+    return _slopes(drawn, width, ["benchmark", "real"], "mean outcome")
+
+
+def _slopes(drawn: pl.DataFrame, width: int, places: list[str], title: str) -> Any:
+    import altair as alt
+
+    models = drawn["model"].unique(maintain_order=True).to_list()
+    is_share = bool(drawn["value"].is_between(0, 1).all())
+    x = alt.X(
+        "at:N",
+        title=None,
+        sort=places,
+        axis=alt.Axis(labelAngle=0, grid=False),
+        scale=alt.Scale(paddingInner=0.8, paddingOuter=0.2),
+    )
+    marks = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "stroke"]
+    base = alt.Chart(drawn).encode(
+        x=x,
+        xOffset=alt.XOffset("model:N", sort=models),
+        color=alt.Color(
+            "model:N",
+            title=None,
+            scale=alt.Scale(domain=models, range=_series(len(models))),
+            legend=alt.Legend(symbolOpacity=1),
+        ),
+    )
+    rule = base.mark_rule(strokeWidth=2, opacity=0.45).encode(
+        y=alt.Y(
+            "low:Q",
+            title=f"{title}, 95 % interval",
+            scale=_share() if is_share else alt.Scale(zero=False),
+            axis=_percent() if is_share else alt.Axis(),
+        ),
+        y2="high:Q",
+    )
+    line = base.mark_line(strokeWidth=2.5, opacity=0.85).encode(y="value:Q")
+    point = base.mark_point(size=75, filled=True, opacity=1).encode(
+        y="value:Q",
+        shape=alt.Shape(
+            "model:N",
+            title=None,
+            scale=alt.Scale(
+                domain=models, range=[marks[n % len(marks)] for n in range(len(models))]
+            ),
+        ),
+        tooltip=["model", "at", "value", "low", "high", "rank", "runs"],
+    )
+    return (rule + line + point).properties(width=width, height=260)
+
+
+def _rank_agreement(result: Result, width: int) -> Any:
+    """Kendall's tau of each pair of scaffolds, with how many pairs of models swap."""
+    import altair as alt
+
+    shown = result.frame.filter(pl.col("tau").is_not_null())
+    if shown.is_empty():
+        raise DerailError("no two scaffolds share three models with enough runs")
+    shown = shown.with_columns(
+        pl.format("{} and {}", "a", "b").alias("label"),
+        pl.format(
+            "{} of {} pairs swap, {} beyond noise", "discordant", "pairs", "beyond_noise"
+        ).alias("told"),
+    ).select("label", "tau", "low", "high", "told", "models")
+    base = alt.Chart(shown).encode(y=alt.Y("label:N", title=None, sort=None))
+    rule = base.mark_rule(strokeWidth=2.5, color=BLUE, opacity=0.55).encode(
+        x=alt.X(
+            "low:Q",
+            title="Kendall's tau between the orders of models, 95 % interval",
+            scale=alt.Scale(domain=[-1, 1]),
+        ),
+        x2="high:Q",
+    )
+    point = base.mark_circle(size=90, color=BLUE, opacity=1).encode(
+        x="tau:Q", tooltip=["label", "tau", "low", "high", "told", "models"]
+    )
+    text = base.mark_text(dy=-12, fontSize=11).encode(x="tau:Q", text="told:N")
+    return (rule + point + text).properties(width=width, height=alt.Step(42))
+
+
+def _series(count: int) -> list[str]:
+    """As many colours as there are series, from the start again after the last."""
+    return [SERIES[n % len(SERIES)] for n in range(count)]
+
+
 def _label(keys: tuple[str, ...]) -> pl.Expr:
     return pl.concat_str(
         [pl.col(key).cast(pl.String).fill_null("–") for key in keys], separator=" · "
@@ -470,4 +819,12 @@ _CHARTS: dict[str, Callable[[Result, int], Any]] = {
     "compare": _compare,
     "continuity": _continuity,
     "rates": _rates,
+    "behaviour": _behaviour,
+    "components": _components,
+    "ranks": _ranks,
+    "rank_agreement": _rank_agreement,
+    "reality": _reality,
+    "axes": _axes,
+    "diff": _diff,
+    "surface": _surface,
 }
