@@ -106,7 +106,7 @@ def case_of(folder: str, path: Path, runs: Trajectories) -> Case:
 def folders() -> dict[str, Path]:
     """Folders of logs by name: real ones where they are, and our own."""
     found = {
-        "study": ROOT / "sample_logs" / "study",
+        "study": ROOT / "sample_logs" / "study" / "dropped",
         "inspect_logs": ROOT / "tests" / "inspect_logs",
     }
     found |= {
