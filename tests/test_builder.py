@@ -323,6 +323,22 @@ def test_tokens_are_sums_over_the_steps_that_report_them(log: Log) -> None:
     assert found["reasoning_tokens"] is None
 
 
+def test_a_negative_number_is_no_count_of_tokens(log: Log) -> None:
+    def tell(run: Run) -> None:
+        run.set(cached_tokens=-7)
+        run.step(input_tokens=-5, output_tokens=1, source_pos="/1")
+
+    runs = log.read(tell)
+    found = row(runs)
+    assert (found["input_tokens"], found["output_tokens"], found["cached_tokens"]) == (
+        None,
+        1,
+        None,
+    )
+    reasons = runs["problems"]["reason"].to_list()
+    assert reasons == ["cached_tokens: -7 is no count", "input_tokens: -5 is no count"]
+
+
 def test_times_and_model_come_from_the_events_where_the_log_gives_none(log: Log) -> None:
     def timed(run: Run) -> None:
         run.user("go", at=NOON)

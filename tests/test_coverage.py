@@ -158,6 +158,15 @@ def test_attributes_of_opentelemetry_have_paths_with_their_names(tmp_path: Path)
     ]
 
 
+def test_a_command_in_the_place_of_a_kind_does_not_split_its_path(tmp_path: Path) -> None:
+    lines = [{"action": f"ls {number}", "note": "n"} for number in range(3)]
+    tree = Tree(Source(written(tmp_path / "a.jsonl", lines)))
+    found = {
+        (leaf.path, leaf.within) for leaf in tree.walk(lambda _: False) if isinstance(leaf, Leaf)
+    }
+    assert found == {("/action", ""), ("/note", "")}
+
+
 def test_patterns_of_ignored_paths() -> None:
     assert matcher("/a/*/c")("/a/b/c", "")
     assert not matcher("/a/*/c")("/a/b/x/c", "")

@@ -13,8 +13,10 @@ _POOLS = ("messages", "message_pool", "events_data/messages", "events/*/input")
 _MESSAGES = (
     *(f"/**/{pool}/*" for pool in _POOLS),
     "/**/output/choices/*/message",
-    "/*/**/messages/*/*",  # chunks of a pool
+    "samples/*/messages/*#/*",  # a pool in chunks
 )
+_EVENTS = ("/**/events/*", "samples/*/events/*#/*")
+_AT_THE_END = (*("/**/messages/*", "/**/message_pool/*", "samples/*/messages/*#/*"),)
 
 IGNORED: Final = {
     # events that are not told
@@ -25,19 +27,41 @@ IGNORED: Final = {
     "event=store": "a change of what solvers keep; what was kept at the end is metadata",
     "event=sandbox": "what a tool did inside the sandbox to come to the result that is kept",
     "event=sample_init": "how the sample began, which the sample itself says",
+    "event=sample_limit": "the limit that ended the sample, which the sample itself has",
     "event=score": "the score that the sample has; those on the way are metadata",
     # parts of events
-    **{f"/**/events/*/{key}": _NAME for key in ("uuid", "span_id", "parent_id", "message_id")},
-    "event=tool /**/events/*/id": "the id of the call, which is kept with it",
-    "event=tool /**/events/*/type": "every tool on offer is a function",
-    "event=tool /**/events/*/function": "the call itself names its tool",
-    "/**/events/*/view/**": _SHOWN,
-    "/**/events/*/working_start": "the clock without the time spent on waiting; the other clock is kept",
-    "/**/events/*/working_time": "the time without waiting; when it began and ended is kept",
+    **{
+        f"{event}/{key}": _NAME
+        for event in _EVENTS
+        for key in ("uuid", "span_id", "parent_id", "message_id")
+    },
+    **{
+        f"{event}/{key}": reason
+        for event in _EVENTS
+        for key, reason in {
+            "view/**": _SHOWN,
+            "working_start": "the clock without the time spent on waiting; the other clock is kept",
+            "working_time": "the time without waiting; when it began and ended is kept",
+        }.items()
+    },
+    **{
+        f"event=tool {event}/{key}": reason
+        for event in _EVENTS
+        for key, reason in {
+            "id": "the id of the call, which is kept with it",
+            "type": "every tool on offer is a function",
+            "function": "the call itself names its tool",
+            "result": "the result as the model saw it is told from its message",
+            "error/type": "the result as the model saw it is told from its message",
+            "pending": "whether it still ran when the log ended, and so has no result",
+        }.items()
+    },
     "event=model /**/call/**": "the request and response as they went over the wire: what the request "
     "holds of the conversation is laid beside it, and input, settings and output are the same",
     "/**/events_data/calls/**": "parts of requests, laid beside the conversation to see what was sent",
     "/**/call_pool/**": "parts of requests, laid beside the conversation to see what was sent",
+    "/**/output/response_id": "the provider's number of the reply, which nothing refers to",
+    "/**/output/input_context_tokens": "the tokens of the input, cached ones included, as the step has",
     "/**/output/completion": "the text of the reply, which is told",
     "/**/output/time": "the step has when the call began and ended",
     "/**/usage/total_tokens": "the sum of counts that are kept",
@@ -49,17 +73,28 @@ IGNORED: Final = {
     **{f"{message}/tool_calls/*/type": "every call is of a function" for message in _MESSAGES},
     "/**/output/choices/*/message/role": "a reply is always the assistant's",
     "/**/content/*/type": "the types of parts other than text are kept as media",
+    "/**/content/*/internal": "the field of the API in which the thinking came",
     "/**/content/*/detail": "how finely the model was to look at a picture",
     **{
-        f"/**/messages/*/{key}": "the conversation at its end, of which the events told each part"
-        for key in ("content", "function", "tool_calls/*/function")
+        f"{message}/{key}": "the conversation at its end, of which the events told each part"
+        for message in _AT_THE_END
+        for key in (
+            *("content", "function", "tool_calls/*/function", "tool_calls/*/id", "error/type"),
+            *("content/*/text", "content/*/reasoning", "content/*/redacted"),
+        )
     },
-    "/**/message_pool/*/tool_calls/*/function": "the output of the call told it",
+    "/**/content/*/image": "the type of the picture is kept, but no data of pictures",
+    "/**/content/*/tool_type": "the name of the tool that ran at the provider is kept",
+    "role=assistant /**/events/*/input/**": "a reply that a request repeats is told from its call",
+    "samples/*/calls/*#/**": "parts of requests, laid beside the conversation to see what was sent",
+    "/message_refs/**": "which messages the conversation had at its end, which the events show",
     # the sample
     "/**/samples/*/input/**": "the messages begin with it",
     "/**/samples/*/output/**": _FINISHED,
     "samples/*#/input/**": "the messages begin with it",
     "samples/*#/output/**": _FINISHED,
+    "samples/*/sample.json#/input/**": "the messages begin with it",
+    "samples/*/sample.json#/output/**": _FINISHED,
     "/**/error/traceback_ansi": "the traceback once more, with colours for the screen",
     "/**/error_retries/*/traceback*": "where an earlier attempt failed, whose error is kept",
     "/**/error_retries/*/events/**": "an attempt that was given up, whose error is kept",

@@ -83,5 +83,6 @@ IGNORED: Final = {
     "/agent/llm/api_key": _CREDENTIAL,
     "/stats/usage_to_metrics/*/costs/**": "the cost of the run, their sum, is kept",
     "/stats/usage_to_metrics/*/token_usages/*/cache_write_tokens": "a part of the input, whose sum over the run is kept",
+    "/stats/usage_to_metrics/*/token_usages/*/context_window": "the sums over the run have it too",
     "/stats/usage_to_metrics/*/token_usages/*/per_turn_token": "the sum of the two counts that are kept",
 }

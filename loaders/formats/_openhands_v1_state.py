@@ -81,6 +81,7 @@ class State:
             "workspace": metadata_of(workspace, ("working_dir", "kind")),
             "apis": sorted(facts.get("apis", ())),
             "critic": facts.get("critic"),
+            "errors": facts.get("errors"),
             "max_iterations": facts.get("max_iterations", self.record.get("max_iterations")),
             "security_risks": facts.get("security_risks"),
         }

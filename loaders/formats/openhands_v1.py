@@ -179,6 +179,8 @@ class _Conversation:
             self._tell_observation(event, pos, at)
         elif kind == "AgentErrorEvent":
             classification = as_object(event.get("classification"))
+            if classification:
+                self.facts.setdefault("errors", {})[str(run.seq)] = classification
             self._tell_result(
                 event,
                 as_text(event.get("error")),

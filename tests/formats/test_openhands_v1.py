@@ -629,6 +629,17 @@ def test_settings_of_agent_and_run_are_metadata(tmp_path: Path) -> None:
     }
 
 
+def test_how_an_error_is_classified_is_kept_with_its_event(tmp_path: Path) -> None:
+    classified = {"cause": "bad_call", "retryable": True}
+    failed = event(
+        "AgentErrorEvent", "e", tool_call_id="call-a", error="no", classification=classified
+    )
+    runs = load(tmp_path, action("a"), failed)
+    row = runs.trajectories.collect().row(0, named=True)
+    seq = runs.events.filter(pl.col("error_type") == "bad_call").collect()["seq"].item()
+    assert json.loads(row["metadata"])["errors"] == {str(seq): classified}
+
+
 def test_a_command_s_result_has_its_notes_and_tells_a_timeout(tmp_path: Path) -> None:
     notes = {"prefix": "[before] ", "suffix": " [timed out]", "working_dir": "/w"}
     first = action("a", security_risk="HIGH", tool_call={"id": "call-a", "origin": "responses"})

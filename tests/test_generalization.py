@@ -1,0 +1,376 @@
+"""Variance components against planted ones, the analysis of variance and REML; orders that are planted."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from scipy import stats
+from small import runs_of
+
+import loaders
+from analysis import generalization as g
+from analysis.plots import to_svg
+from loaders import DerailError, Trajectories
+
+SD = {"m": 0.5, "s": 0.3, "t": 0.8, "ms": 0.2, "mt": 0.4, "st": 0.3, "mst": 0.25, "e": 0.6}
+
+
+def effects(rng: np.random.Generator, models: int, scaffolds: int, tasks: int) -> np.ndarray:
+    """Expected scores by model, scaffold and task, from random effects with the planted ``SD``."""
+    shapes = {
+        "m": (models, 1, 1), "s": (1, scaffolds, 1), "t": (1, 1, tasks),
+        "ms": (models, scaffolds, 1), "mt": (models, 1, tasks), "st": (1, scaffolds, tasks),
+        "mst": (models, scaffolds, tasks),
+    }  # fmt: skip
+    drawn = [rng.normal(0, SD[name], shape) for name, shape in shapes.items()]
+    return np.asarray(sum(drawn))
+
+
+def scored(
+    rng: np.random.Generator, expected: np.ndarray, trials: int, keep: float = 1.0
+) -> pl.DataFrame:
+    """A row per run; ``keep``: the share of runs that is kept, at random."""
+    m, s, t, k = np.indices((*expected.shape, trials)).reshape(4, -1)
+    score = expected[m, s, t] + rng.normal(0, SD["e"], m.size)
+    table = pl.DataFrame({"m": m, "s": s, "t": t, "k": k, "score": score})
+    return table.filter(pl.Series(rng.random(m.size) < keep))
+
+
+def as_runs(table: pl.DataFrame) -> Trajectories:
+    rows: list[dict[str, Any]] = [
+        {"run": n, "model": f"m{m}", "framework": f"s{s}", "task_id": f"t{t}", "score": score}
+        for n, (m, s, t, score) in enumerate(table.select("m", "s", "t", "score").iter_rows())
+    ]
+    return runs_of(rows)
+
+
+def anova(y: np.ndarray) -> dict[str, float]:
+    """The balanced three-way analysis of variance with random effects, from expected mean squares.
+
+    ``y``: (model, scaffold, task, trial)."""
+    m, s, t, k = y.shape
+    grand = y.mean()
+    means = {
+        "m": y.mean((1, 2, 3)), "s": y.mean((0, 2, 3)), "t": y.mean((0, 1, 3)),
+        "ms": y.mean((2, 3)), "mt": y.mean((1, 3)), "st": y.mean((0, 3)), "mst": y.mean(3),
+    }  # fmt: skip
+    a, b, c = means["m"] - grand, means["s"] - grand, means["t"] - grand
+    ab = means["ms"] - a[:, None] - b[None] - grand
+    ac = means["mt"] - a[:, None] - c[None] - grand
+    bc = means["st"] - b[:, None] - c[None] - grand
+    abc = means["mst"] - grand - a[:, None, None] - b[None, :, None] - c[None, None]
+    abc = abc - ab[:, :, None] - ac[:, None] - bc[None]
+    square = {
+        "m": s * t * k * (a**2).sum() / (m - 1),
+        "s": m * t * k * (b**2).sum() / (s - 1),
+        "t": m * s * k * (c**2).sum() / (t - 1),
+        "ms": t * k * (ab**2).sum() / ((m - 1) * (s - 1)),
+        "mt": s * k * (ac**2).sum() / ((m - 1) * (t - 1)),
+        "st": m * k * (bc**2).sum() / ((s - 1) * (t - 1)),
+        "mst": k * (abc**2).sum() / ((m - 1) * (s - 1) * (t - 1)),
+        "e": ((y - means["mst"][..., None]) ** 2).sum() / (m * s * t * (k - 1)),
+    }
+    q = square
+    return {
+        "m": (q["m"] - q["ms"] - q["mt"] + q["mst"]) / (s * t * k),
+        "s": (q["s"] - q["ms"] - q["st"] + q["mst"]) / (m * t * k),
+        "t": (q["t"] - q["mt"] - q["st"] + q["mst"]) / (m * s * k),
+        "ms": (q["ms"] - q["mst"]) / (t * k),
+        "mt": (q["mt"] - q["mst"]) / (s * k),
+        "st": (q["st"] - q["mst"]) / (m * k),
+        "mst": (q["mst"] - q["e"]) / k,
+        "e": q["e"],
+    }
+
+
+NAMES = {
+    "model": "m", "framework": "s", "task": "t", "model x framework": "ms", "model x task": "mt",
+    "framework x task": "st", "model x framework x task": "mst", "residual": "e",
+}  # fmt: skip
+
+
+def test_equal_cells_give_the_analysis_of_variance() -> None:
+    rng = np.random.default_rng(4)
+    table = scored(rng, effects(rng, 5, 4, 30), trials=3)
+    known = anova(table["score"].to_numpy().reshape(5, 4, 30, 3))
+    found = g.components(as_runs(table), outcome="score").frame
+    assert found["component"].to_list() == list(NAMES)
+    for name, variance, low, high in found.select("component", "variance", "low", "high").rows():
+        assert variance == pytest.approx(max(known[NAMES[name]], 0), abs=1e-10)
+        assert low <= variance <= high
+    assert found["share"].sum() == pytest.approx(1)
+
+
+def test_equal_cells_give_restricted_maximum_likelihood() -> None:
+    """Where no estimate is negative, REML of balanced data is the analysis of variance."""
+    from statsmodels.regression.mixed_linear_model import MixedLM
+
+    rng = np.random.default_rng(2)
+    table = scored(rng, effects(rng, 6, 1, 15)[:, :1], trials=2)
+    frame = pd.DataFrame(table.to_dict(as_series=False))
+    parts = {"m": "0 + C(m)", "t": "0 + C(t)", "mt": "0 + C(m):C(t)"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = MixedLM.from_formula(
+            "score ~ 1", groups=np.ones(len(frame)), vc_formula=parts, re_formula="0", data=frame
+        )
+        fit = model.fit(method="lbfgs")
+    reml = dict(zip(model.exog_vc.names, fit.vcomp, strict=True)) | {"e": fit.scale}
+    found = g.components(as_runs(table), outcome="score")
+    assert "framework has one level here and is left out" in found.warnings
+    variances = dict(found.frame.select("component", "variance").iter_rows())
+    for name, short in (("model", "m"), ("task", "t"), ("model x task", "mt"), ("residual", "e")):
+        assert variances[name] == pytest.approx(reml[short], rel=2e-3)
+
+
+@pytest.mark.parametrize(("trials", "keep"), [(2, 1.0), (3, 0.5)])
+def test_planted_components_are_found_without_bias_in_any_design(trials: int, keep: float) -> None:
+    """Unclipped estimates, averaged over data sets, are the planted variances."""
+    from analysis.variance import cube_of, decomposed
+
+    rng = np.random.default_rng(7)
+    found = []
+    for _ in range(150):
+        table = scored(rng, effects(rng, 6, 5, 20), trials, keep)
+        named = table.rename({"score": "y", "t": "task"})
+        found.append(decomposed(cube_of(named, ["m", "s"]), np.ones((1, 20)))[0])
+    mean, error = np.mean(found, axis=0), np.std(found, axis=0) / np.sqrt(len(found))
+    planted = np.array([SD[short] ** 2 for short in NAMES.values()])
+    assert (np.abs(mean - planted) < 4 * error).all()
+    assert (error < 0.03).all()
+
+
+def test_intervals_cover_what_tasks_make_uncertain() -> None:
+    rng = np.random.default_rng(11)
+    hits = {"task": 0, "model": 0, "residual": 0}
+    fixed = rng.normal(0, SD["m"], (4, 1, 1))
+    truth = {"task": SD["t"] ** 2, "model": fixed.var(ddof=1), "residual": SD["e"] ** 2}
+    for _ in range(40):
+        expected = fixed + rng.normal(0, SD["t"], (1, 1, 60)) + rng.normal(0, SD["mt"], (4, 1, 60))
+        frame = g.components(as_runs(scored(rng, expected, 2)), outcome="score").frame
+        for name, low, high in frame.select("component", "low", "high").iter_rows():
+            if name in hits:
+                hits[name] += low <= truth[name] <= high
+    assert min(hits.values()) >= 34
+
+
+def test_without_trials_the_residual_is_part_of_the_highest_interaction() -> None:
+    rng = np.random.default_rng(5)
+    found = g.components(as_runs(scored(rng, effects(rng, 5, 4, 30), trials=1)), outcome="score")
+    assert found.frame["component"].to_list()[-1] == "residual with model x framework x task"
+    last = found.frame.row(-1, named=True)
+    assert last["variance"] == pytest.approx(SD["mst"] ** 2 + SD["e"] ** 2, rel=0.25)
+    assert last["levels"] == 5 * 4 * 30
+
+
+def test_models_that_each_ran_in_their_own_scaffold_can_not_be_told_apart() -> None:
+    rng = np.random.default_rng(6)
+    table = scored(rng, effects(rng, 4, 4, 20), trials=2).filter(pl.col("m") == pl.col("s"))
+    found = g.components(as_runs(table), outcome="score")
+    refused = found.frame.filter(pl.col("refused").is_not_null())["component"].to_list()
+    assert {"model", "framework", "model x framework"} <= set(refused)
+    assert "12 of 16 combinations of model and framework have no run" in found.warnings
+
+
+def test_what_components_cannot_say_is_told() -> None:
+    rng = np.random.default_rng(8)
+    table = scored(rng, effects(rng, 2, 2, 8), trials=2, keep=0.8)
+    found = g.components(as_runs(table), outcome="score")
+    assert found.frame["low"].is_null().all()
+    assert found.frame["refused"][0] == "no interval for 8 tasks; 10 are needed"
+    said = " ".join(found.warnings)
+    assert "2 levels of framework" in said
+    assert "unbalanced" in said
+    with pytest.raises(DerailError, match="variance components need 10 runs of 5 tasks"):
+        g.components(as_runs(table.filter(pl.col("t") < 3)), outcome="score")
+    with pytest.raises(DerailError, match="'format' is no column of numbers"):
+        g.components(as_runs(table), outcome="format")
+
+
+# ---------------------------------------------------------------------- ranks
+
+
+def judged(rates: list[list[float]], tasks: int, seed: int = 0, trials: int = 2) -> Trajectories:
+    """Runs of models (rows) in scaffolds (columns) that succeed at these rates."""
+    rng = np.random.default_rng(seed)
+    rows: list[dict[str, Any]] = []
+    for m, of in enumerate(rates):
+        for s, rate in enumerate(of):
+            rows += [
+                {
+                    "run": len(rows) + n,
+                    "model": f"m{m}",
+                    "framework": f"s{s}",
+                    "task_id": f"t{n % tasks}",
+                    "success": bool(rng.random() < rate),
+                }
+                for n in range(tasks * trials)
+            ]
+    return runs_of(rows)
+
+
+def test_ranks_and_worst_scaffolds_equal_their_definition() -> None:
+    runs = judged([[0.9, 0.5], [0.2, 0.6], [0.5, 0.1]], tasks=40)
+    result = g.ranks(runs)
+    table = runs.trajectories.collect()
+    rates = {
+        key: float(group["success"].mean()) for key, group in table.group_by("model", "framework")
+    }
+    for row in result.frame.iter_rows(named=True):
+        own = {s: rates[row["model"], s] for s in ("s0", "s1")}
+        assert row["success"] == pytest.approx(own[row["framework"]])
+        better = [r for (_, s), r in rates.items() if s == row["framework"] and r > row["success"]]
+        assert row["rank"] == 1 + len(better)
+        assert row["mean"] == pytest.approx(np.mean(list(own.values())))
+        assert (row["worst"], row["worst_in"]) == (min(own.values()), min(own, key=own.__getitem__))
+        assert row["gap"] == pytest.approx(abs(own["s0"] - own["s1"]))
+    assert "2 of 3 pairs of models swap" in result.headline
+    assert len(result.runs(model="m0", framework="s1")) == 80
+
+
+def test_tau_equals_scipy_and_true_swaps_are_beyond_noise() -> None:
+    rates = [[0.9, 0.3], [0.7, 0.5], [0.5, 0.7], [0.3, 0.68]]
+    runs = judged(rates, tasks=100, seed=1)
+    row = g.agreement(runs).frame.row(0, named=True)
+    table = runs.trajectories.collect().group_by("framework", "model").agg(pl.col("success").mean())
+    sides = [table.filter(framework=s).sort("model")["success"].to_numpy() for s in ("s0", "s1")]
+    assert row["tau"] == pytest.approx(stats.kendalltau(*sides).statistic)
+    assert row["low"] <= row["tau"] <= row["high"]
+    assert {"m0 and m1", "m0 and m2", "m0 and m3", "m1 and m2"} <= set(row["swaps"])
+    assert "m2 and m3" not in row["swaps"]
+
+
+def test_noise_alone_makes_swaps_but_hardly_any_beyond_it() -> None:
+    swaps, proven = 0, 0
+    for seed in range(40):
+        row = g.agreement(judged([[0.5, 0.5]] * 4, 30, 50 + seed)).frame.row(0, named=True)
+        swaps, proven = swaps + row["discordant"], proven + row["beyond_noise"]
+    assert swaps > 60
+    assert proven <= 2
+
+
+def test_small_cells_have_no_rank_and_tasks_that_differ_are_told() -> None:
+    runs = judged([[0.9, 0.5], [0.2, 0.6]], tasks=20)
+    table = runs.trajectories.collect()
+    cell = (pl.col("model") == "m1") & (pl.col("framework") == "s1")
+    few = runs.filter(~cell | pl.col("task_id").is_in(["t1", "t2", "t3"]))
+    result = g.ranks(few)
+    small = result.frame.row(by_predicate=cell, named=True)
+    assert (small["success"], small["rank"]) == (None, None)
+    assert small["refused"] == "6 runs of 3 tasks; 10 of 5 are needed"
+    assert any(text.startswith("unpaired") for text in result.warnings)
+    assert any(text.startswith("unbalanced: from 6 to 40") for text in result.warnings)
+    paired = g.ranks(few, paired=True)
+    assert paired.frame["tasks"].to_list() == [3] * 4
+    assert table.height == 160
+    other = runs.filter(~cell | (pl.col("task_id") == "none"))
+    with pytest.raises(DerailError, match="has one value here"):
+        g.agreement(other.filter(framework="s0"))
+
+
+def test_two_models_have_no_tau_but_may_swap() -> None:
+    row = g.agreement(judged([[0.9, 0.2], [0.3, 0.8]], tasks=60)).frame.row(0, named=True)
+    assert row["tau"] is None
+    assert row["refused"] == "no tau for 2 models: it could only be -1 or 1"
+    assert (row["discordant"], row["beyond_noise"]) == (1, 1)
+
+
+# ---------------------------------------------------------------------- reality
+
+
+def test_reality_in_other_runs_and_in_a_column() -> None:
+    bench = judged([[0.9], [0.6], [0.3]], tasks=60, seed=1)
+    use = judged([[0.5], [0.55], [0.2]], tasks=60, seed=2)
+    named = use.trajectories.with_columns(
+        pl.format("used-{}", "trajectory_id").alias("trajectory_id")
+    )
+    tables = {n: getattr(use, n).collect() for n in ("steps", "events", "tools", "problems")}
+    use = Trajectories.from_frames({"trajectories": named.collect(), **tables})
+    result = g.reality(bench, use)
+    assert result.frame["model"].to_list() == ["m0", "m1", "m2"]
+    first = result.frame.row(0, named=True)
+    assert first["gap"] == pytest.approx(first["real"] - first["benchmark"])
+    assert first["gap_high"] < -0.2
+    assert result.frame.row(1, named=True)["gap_high"] > 0
+    assert len(result.runs(role="real", model="m0")) == 120
+    assert "points from the benchmark" in result.headline
+
+    table = bench.trajectories.select("trajectory_id", pl.col("success").alias("merged")).collect()
+    labelled = bench.label(table, on="trajectory_id")
+    same = g.reality(labelled, "merged").frame
+    assert same["gap"].to_list() == [0.0] * 3
+    assert same["gap_low"].to_list() == [0.0] * 3  # paired by run, hence no noise
+    with pytest.raises(DerailError, match="known outcome on both sides"):
+        g.reality(bench.filter(model="m0"), use.filter(model="m1"))
+
+
+# ---------------------------------------------------------------------- charts
+
+
+def test_charts_show_their_rows_and_refuse_to_draw_nothing() -> None:
+    runs = judged([[0.9, 0.5], [0.2, 0.6], [0.5, 0.1]], tasks=20)
+    for result, words in (
+        (g.ranks(runs), ("m0", "m1", "m2", "s0", "s1")),
+        (g.agreement(runs), ("s0 and s1", "beyond noise")),
+        (g.components(runs), ("model x framework x task", "residual")),
+        (g.reality(runs, "success", by="framework"), ("benchmark", "real", "s1")),
+    ):
+        svg = to_svg(result.chart())
+        assert [word for word in words if word not in svg] == []
+    with pytest.raises(DerailError, match="share three models"):
+        g.agreement(runs.filter(model=["m0", "m1"])).chart()
+
+
+# ---------------------------------------------------------------------- real logs
+
+
+def test_terminal_bench_goose_against_chaterm(real_logs: Path) -> None:
+    folder = real_logs / "terminal_bench" / "results" / "terminal-bench-core@0.1.1"
+    runs = loaders.load(f"{folder}/{{agent}}/**/*.json")
+    table = runs.trajectories.select("trajectory_id", pl.col("success").fill_null(value=False))
+    scored = runs.label(table.rename({"success": "resolved"}).collect(), on="trajectory_id")
+    share = (
+        g.reality(scored, "resolved", by="agent")
+        .frame.drop_nulls("real")
+        .select(pl.col("agent").str.extract("_(.*?)_"), "real")
+    )
+    assert dict(share.iter_rows()) == {"goose": pytest.approx(0.4125), "chaterm": pytest.approx(0.4925)}  # fmt: skip
+    found = g.components(scored, scaffold="agent", outcome="resolved")
+    shares = dict(found.frame.select("component", "share").iter_rows())
+    assert max(shares, key=shares.__getitem__) == "task"
+    assert shares["agent"] < 0.05
+
+
+def test_mcpmark_components_and_ranks(real_logs: Path) -> None:
+    runs = loaders.load(real_logs / "mcpmark")
+    ranks = g.ranks(runs)
+    assert ranks.frame["success"].round(4).to_list() == [0.3681, 0.2972]
+    found = g.components(runs)
+    assert found.frame["component"].to_list() == ["model", "task", "model x task", "residual"]
+    known = anova_of_two(runs)
+    for name, variance in found.frame.select("component", "variance").iter_rows():
+        assert variance == pytest.approx(max(known[name], 0), abs=1e-12)
+
+
+def anova_of_two(runs: Trajectories) -> dict[str, float]:
+    table = runs.trajectories.select(
+        "model", "task_id", pl.col("success").cast(pl.Float64)
+    ).collect()
+    y = table.sort("model", "task_id")["success"].to_numpy().reshape(2, 127, 4)
+    grand, a, b, ab = y.mean(), y.mean((1, 2)), y.mean((0, 2)), y.mean(2)
+    mixed = 4 * ((ab - a[:, None] - b[None] + grand) ** 2).sum() / 126
+    error = ((y - ab[..., None]) ** 2).sum() / (2 * 127 * 3)
+    of_model = 127 * 4 * ((a - grand) ** 2).sum()
+    of_task = 2 * 4 * ((b - grand) ** 2).sum() / 126
+    return {
+        "model": (of_model - mixed) / (127 * 4),
+        "task": (of_task - mixed) / 8,
+        "model x task": (mixed - error) / 4,
+        "residual": error,
+    }
