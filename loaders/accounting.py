@@ -193,12 +193,25 @@ class _Account:
                 wanted.setdefault(path.group, set()).add(key)
         with progress_bar(sum(map(len, wanted.values())), progress, "checking", " paths") as bar:
             for number, keys in wanted.items():
-                with experiment(groups[number]) as trial:
-                    for key in sorted(keys):
-                        is_told = trial.tells(key[1], key[2])
-                        path = self.paths[key]
-                        path.counts["told" if is_told else "lost"] += path.open
-                        bar.update(1)
+                told = self._told(groups[number], sorted(keys), bar)
+                for key in keys:
+                    path = self.paths[key]
+                    path.counts["told" if key in told else "lost"] += path.open
+
+    @staticmethod
+    def _told(group: Group, keys: list[Key], bar: Any) -> set[Key]:
+        """Those of the keys that are told: first tried on a part of a large log, then on all of it."""
+        told: set[Key] = set()
+        with experiment(group) as trial:
+            for key in keys:
+                if trial.tells(key[1], key[2]):
+                    told.add(key)
+                bar.update(1)
+            is_whole = trial.is_whole
+        if not is_whole and len(told) < len(keys):
+            with experiment(group, whole=True) as trial:
+                told.update(key for key in keys if key not in told and trial.tells(key[1], key[2]))
+        return told
 
     def frame(self) -> pl.DataFrame:
         """A row per path."""

@@ -32,6 +32,7 @@ _MOMENT = re.compile(r"\d{4}-\d\d-\d\d.\d\d")
 _LONG = 17
 """Of texts so long some are changed one by one: that one of them is told says little of the others."""
 _TRIED_ONE_BY_ONE = 4
+_MANY_RUNS = 20
 _SEARCHED_BYTES = 2_000_000_000
 _NOT_COMPARED = ("trajectory_id", "parent_id", "source", "source_hash")
 _JSON_COLUMNS = ("arguments", "metadata", "params", "parameters", "raw")
@@ -153,15 +154,18 @@ def is_empty(value: Any) -> bool:
 
 
 @contextmanager
-def experiment(group: Group) -> Generator[_Experiment]:
+def experiment(group: Group, whole: bool = False) -> Generator[_Experiment]:
+    """Copies of a log to change values in; unless ``whole``, without more of the same."""
     with tempfile.TemporaryDirectory() as folder:
-        yield _Experiment(group, Path(folder))
+        yield _Experiment(group, Path(folder), whole)
 
 
 class _Experiment:
-    """Copies of a log's files, in which values are changed."""
+    """Copies of a log's files, in which values are changed; ``is_whole`` if nothing is left out."""
 
-    def __init__(self, group: Group, folder: Path) -> None:
+    def __init__(self, group: Group, folder: Path, whole: bool) -> None:
+        self.is_whole = True
+        self._leaves_out = not whole
         self._format: Format
         self._format, self._parts, _ = group
         files = files_of(self._parts[0])
@@ -169,7 +173,9 @@ class _Experiment:
         self._folder = folder
         self._trees: dict[Path, Tree] = {}
         self._leaves: dict[tuple[str, str], list[tuple[Path, Leaf]]] = {}
-        cells = Cells(self._read_from(self._parts))
+        tables = self._read_from(self._parts)
+        self._runs = tables["trajectories"].height
+        cells = Cells(tables)
         rules = [matcher(pattern) for pattern in self._format.ignored]
         for file in files:
             self._copy(file, files, cells, rules)
@@ -191,8 +197,10 @@ class _Experiment:
             member = tree.members[file.member]
             tree = cast(Tree, member)
         tree.prefix = "" if file in self._parts else f"{as_pattern(file.filename)}#"
-        if file.member is None and tree.members:
+        if self._leaves_out and file.member is None and tree.members:
             self._leave_out_more_of_the_same(tree, cells, rules)
+        if self._leaves_out and tree.is_lines and _MANY_RUNS < len(tree.root) <= 2 * self._runs:
+            self._leave_out_alike_lines(tree, cells, rules)
         for leaf in tree.walk(cells.have_node):
             if isinstance(leaf, Leaf) and not _is_settled(leaf, cells, rules):
                 self._leaves.setdefault((leaf.path, leaf.within), []).append((target, leaf))
@@ -217,7 +225,28 @@ class _Experiment:
                 if paths - known:
                     wanted.add(name)
                     known |= paths
+        self.is_whole = False
         tree.keep_members(wanted)
+
+    def _leave_out_alike_lines(
+        self, tree: Tree, cells: Cells, rules: list[Callable[..., bool]]
+    ) -> None:
+        """The same for a file with a run on each line."""
+        known: set[tuple[str, str]] = set()
+        wanted: set[int] = set()
+        for number, value in enumerate(tree.root):
+            if isinstance(value, bytes):
+                continue
+            paths = {
+                (leaf.path, leaf.within)
+                for leaf in tree.walk_line(number, cells.have_node)
+                if isinstance(leaf, Leaf) and not _is_settled(leaf, cells, rules)
+            }
+            if paths - known:
+                wanted.add(number)
+                known |= paths
+        self.is_whole = False
+        tree.keep_lines(wanted)
 
     def _place(self, file: Source) -> Path:
         return self._folder / file.path.absolute().relative_to(self._base)

@@ -114,6 +114,10 @@ class Tree:
         encoded = _encoded_for_yaml if self.is_yaml else _encoded
         return b"\n".join(v if isinstance(v, bytes) else encoded(v) for v in self.root)
 
+    def keep_lines(self, wanted: set[int]) -> None:
+        """Let go of the lines that are not ``wanted``, but for the first ones."""
+        self.root = [v for n, v in enumerate(self.root) if n < _ALIKE_KEPT or n in wanted]
+
     def keep_members(self, wanted: Any) -> None:
         """Let go of the members of an archive that are like others and are not ``wanted``.
 
@@ -131,10 +135,14 @@ class Tree:
         for member in self.members.values():
             if isinstance(member, Tree):
                 yield from member.walk(is_known)
-        at_root = "line" if self.is_text else ""
         for index, value in enumerate(self.root):
             if not isinstance(value, bytes):
-                yield from _walk(self.prefix + at_root, "", self.root, index, value, is_known)
+                yield from self.walk_line(index, is_known)
+
+    def walk_line(self, index: int, is_known: Any) -> Iterator[Leaf | Node]:
+        """The same of one line, or of the one value."""
+        path = self.prefix + ("line" if self.is_text else "")
+        yield from _walk(path, "", self.root, index, self.root[index], is_known)
 
 
 def _decoded(line: bytes) -> Any:

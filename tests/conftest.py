@@ -10,6 +10,7 @@ import pytest
 
 import loaders
 
+collect_ignore = ["peers"]  # scripts that run in environments of their own
 ROOT = Path(__file__).parent.parent
 REAL_LOGS = ROOT.parent / "shared" / "real_logs"
 

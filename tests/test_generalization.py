@@ -101,6 +101,8 @@ def test_equal_cells_give_the_analysis_of_variance() -> None:
     known = anova(table["score"].to_numpy().reshape(5, 4, 30, 3))
     found = g.components(as_runs(table), outcome="score").frame
     assert found["component"].to_list() == list(NAMES)
+    shares = [max(known[short], 0) for short in NAMES.values()]
+    np.testing.assert_allclose(found["share"], np.array(shares) / sum(shares), atol=1e-10)
     for name, variance, low, high in found.select("component", "variance", "low", "high").rows():
         assert variance == pytest.approx(max(known[NAMES[name]], 0), abs=1e-10)
         assert low <= variance <= high
@@ -176,6 +178,8 @@ def test_models_that_each_ran_in_their_own_scaffold_can_not_be_told_apart() -> N
     refused = found.frame.filter(pl.col("refused").is_not_null())["component"].to_list()
     assert {"model", "framework", "model x framework"} <= set(refused)
     assert "12 of 16 combinations of model and framework have no run" in found.warnings
+    with pytest.raises(DerailError, match="no share is known"):
+        found.chart()
 
 
 def test_what_components_cannot_say_is_told() -> None:
@@ -232,6 +236,9 @@ def test_ranks_and_worst_scaffolds_equal_their_definition() -> None:
         assert row["gap"] == pytest.approx(abs(own["s0"] - own["s1"]))
     assert "2 of 3 pairs of models swap" in result.headline
     assert len(result.runs(model="m0", framework="s1")) == 80
+    alone = g.ranks(runs.filter(framework="s0"))
+    assert alone.frame["gap"].to_list() == [None] * 3
+    assert alone.warnings[0].startswith("1 level of framework")
 
 
 def test_tau_equals_scipy_and_true_swaps_are_beyond_noise() -> None:

@@ -84,7 +84,9 @@ def test_task_means_take_out_what_confounds() -> None:
     """Hard tasks meet the null exposure more often: without adjustment it looks harmful."""
     naive, adjusted = [], []
     for seed in range(25):
-        runs = simulate(Planted(tasks=100, runs=8, null_rate=0.08, confounding=0.9), seed=2_000 + seed)
+        runs = simulate(
+            Planted(tasks=100, runs=8, null_rate=0.08, confounding=0.9), seed=2_000 + seed
+        )
         for model, values in (("clustered", naive), ("random_intercept", adjusted)):
             ratio = row(breakdown.hazard(runs, model=model), "timeout")["odds_ratio"]  # type: ignore[arg-type]
             values.append(math.log(ratio))

@@ -648,7 +648,7 @@ def _components(result: Result, width: int) -> Any:
         "component", "share", "share_low", "share_high", "variance", "levels"
     )
     if shown.is_empty():
-        raise DerailError("no component could be estimated, so no share is shown")
+        raise DerailError("not every component could be estimated, so no share is known")
     order = shown["component"].to_list()
     base = alt.Chart(shown).encode(y=alt.Y("component:N", title=None, sort=order))
     bar = base.mark_bar(height={"band": 0.55}, color=BLUE, opacity=0.85).encode(
