@@ -61,6 +61,7 @@ _REQUESTS: Final = {
         f"role=assistant /**/messages/*/{place}": "a reply that is repeated is told from its response"
         for place in (
             *("tool_calls/*/id", "content/*/id", "content/*/signature", "thinking_blocks/*/type"),
+            "content/*/name",
             *("content/*/toolUse/toolUseId", "content/*/reasoningContent/reasoningText/*"),
         )
     },
@@ -123,8 +124,8 @@ _ITEMS: Final = {
     "/**/input/*/id": "ids of items, which are followed where a request names them alone",
     "/**/output/*/id": "ids of items, which are followed where a request names them",
     **{
-        f"{within}/**/id": "ids of items, which are followed where a request names them"
-        for within in ("type=reasoning ", "type=function_call ", "type=web_search_call ")
+        f"type={within} /**/id": "ids of items, which are followed where a request names them"
+        for within in ("reasoning", "function_call", "web_search_call", "message role=assistant")
     },
     "status=completed /**/status": "what failed says so; all others are alike",
     "status=incomplete /**/status": "the reason why it is incomplete is kept",

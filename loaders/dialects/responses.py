@@ -100,7 +100,9 @@ def _write_message(run: Run, item: Object, pos: str, **more: Any) -> None:
     content, role = item.get("content"), item.get("role")
     parts = as_array(content)
     refusals = [as_text(as_object(part).get("refusal")) for part in parts]
-    text, media = text_and_media([p for p in parts if "refusal" not in p] if parts else content)
+    text, media = text_and_media(
+        [p for p in parts if "refusal" not in as_object(p)] if parts else content
+    )
     if role == "assistant":
         if text or media:
             run.message(text, pos, media=media, **more)

@@ -134,6 +134,12 @@ def _get(value: Object, key: str) -> Any:
     return value[key] if key in value else value.get(_camel(key))
 
 
+def _is_of_a_model(part: object) -> bool:
+    """Whether a part can only be a model's: a thought, a call, or what begins like one."""
+    keys = as_object(part).keys()
+    return bool(keys & {"thought", "functionCall", "function_call", "thoughtSignature"})
+
+
 class _Session:
     """Tells the events of one session."""
 
@@ -162,6 +168,10 @@ class _Session:
         author = as_text(event.get("author"))
         parts = [as_object(part) for part in as_array(content.get("parts"))]
         is_reply = content.get("role") == "model" or bool(_get(event, "usage_metadata"))
+        if author is None and content.get("role") is None:  # cut off before it says whose it is
+            is_reply = is_reply or any(
+                _is_of_a_model(part) for part in as_array(content.get("parts"))
+            )
         error = as_text(_get(event, "error_message")) or as_text(_get(event, "error_code"))
         if is_reply or (error and author != "user"):
             self._begin_call(event, author, error, pos, at)
