@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import types
 from pathlib import Path
 from typing import Any
@@ -188,3 +189,34 @@ def test_a_careless_format_fails_the_rules_of_a_file(
 def silent(source: Any, out: Any) -> None:
     _template.read(source, out)
     source.take_problems()
+
+
+NOT_A_LOG = {
+    "*README.md": "says where the logs come from",
+    "*/LICENSE*": "a licence",
+    "*/agentdojo/docs/results-table.html": "the published table of results",
+    "*/bfcl/*/score/data_multi_turn.csv": "the published table of scores",
+    "*/google_adk/*.test.json": "an evaluation case: what is expected, and no run",
+    "*/opencode/*/migration": "the number of the store's layout",
+    "*/antigravity/small.md": "a document that an agent wrote",
+    "*/terminal_bench/*/commands.txt": "keys that were sent to the terminal; the trial's results are read",
+    "*/terminal_bench/*/panes/*.txt": "pictures of the terminal; the trial's results are read",
+    "*/terminal_bench/*/sessions/*.log": "what the terminal printed; the trial's results are read",
+    "*/whowhen/assets/*.png": "a figure",
+}
+"""Files beside real logs that are none, and why."""
+
+
+def test_no_file_of_the_real_logs_is_unexplained(real_logs: Path) -> None:
+    problems = loaders.load(real_logs, progress=False).problems.collect()
+    assert problems.filter(severity="error").is_empty()
+    skipped = problems.filter(pl.col("severity") == "skipped", pl.col("position").is_null())[
+        "source"
+    ].to_list()
+    assert len(skipped) > 40
+    unexplained = [
+        name for name in skipped if not any(fnmatch.fnmatch(name, known) for known in NOT_A_LOG)
+    ]
+    assert unexplained == []
+    needless = [k for k in NOT_A_LOG if not any(fnmatch.fnmatch(name, k) for name in skipped)]
+    assert needless == []
