@@ -534,3 +534,15 @@ def test_a_summary_of_responses_in_think_tags_is_not_sent_back(
     )
     assert steps["thinking_available"].to_list() == [0, 1]
     assert steps["thinking_sent"].to_list() == [0, sent]
+
+
+def test_the_chart_has_a_row_for_each_framework_and_a_cross_for_the_unknown() -> None:
+    folder = ROOT / "sample_logs" / "frameworks" / "strands"
+    runs = loaders.load(f"{folder}/{{style}}/**/*", progress=False)
+    spec = thinking.sent_back(runs, by="style").chart().to_dict()
+    rows = next(iter(spec["datasets"].values()))
+    assert {row["policy"] for row in rows} == {"not known"}
+    seen = thinking.sent_back(loaders.attach_wire(runs, folder / "wire.har"), by="style").chart()
+    rows = next(iter(seen.to_dict()["datasets"].values()))
+    shares = {row["label"].split()[-1]: row["sent_share"] for row in rows}
+    assert shares == {"anthropic": 1.0, "reasoning_content": 0.0, "think_tags": 1.0}

@@ -269,6 +269,44 @@ def _power(result: Result, width: int) -> Any:
     )
 
 
+def _sent_back(result: Result, width: int) -> Any:
+    """Share of earlier thinking blocks that came back, a bar each; a cross where it is not known."""
+    import altair as alt
+
+    names = [key for key in result.keys if result.frame[key].null_count() < result.frame.height]
+    frame = result.frame.with_columns(
+        pl.concat_str(
+            [pl.col(n).cast(pl.String) for n in names],
+            separator=" ",
+            ignore_nulls=True,
+        ).alias("label"),
+        pl.when(pl.col("sent_share").is_null())
+        .then(pl.lit("not known"))
+        .otherwise("policy")
+        .alias("policy"),
+    ).select("label", "policy", "runs", "sent_share")
+    domain = ["all", "turn_boundary", "last", "none", "mixed", "not known"]
+    colours = [GREEN, "#56b4e9", "#e69f00", ORANGE, "#cc79a7", GREY]
+    base = alt.Chart(frame).encode(
+        y=alt.Y("label:N", title=None, sort=None),
+        color=alt.Color("policy:N", title=None, scale=alt.Scale(domain=domain, range=colours)),
+        tooltip=["label", "policy", "runs", "sent_share"],
+    )
+    x = alt.X("sent_share:Q", title="earlier thinking sent back", scale=_share(), axis=_percent())
+    bar = base.mark_bar(height=9, opacity=0.8).encode(x=x)
+    point = (
+        base.transform_filter("isValid(datum.sent_share)")
+        .mark_circle(size=90, opacity=1)
+        .encode(x=x)
+    )
+    unknown = (
+        base.transform_filter("!isValid(datum.sent_share)")
+        .mark_point(shape="cross", size=70, opacity=1, filled=True)
+        .encode(x=alt.value(4))
+    )
+    return (bar + point + unknown).properties(width=width, height=alt.Step(26))
+
+
 def _event_study(result: Result, width: int) -> Any:
     """Effects by moment; a line marks the exposure, the base call is a ring."""
     import altair as alt
@@ -814,6 +852,7 @@ _CHARTS: dict[str, Callable[[Result, int], Any]] = {
     "incidence": _incidence,
     "recovery": _recovery,
     "event_study": _event_study,
+    "sent_back": _sent_back,
     "factors": _factors,
     "power": _power,
     "compare": _compare,
