@@ -45,7 +45,7 @@ def decode(data: bytes) -> Any:
     >>> decode(b'{"score": NaN}')
     {'score': None}
     """
-    return decode_with_doubt(data)[0]
+    return _decoded(data)[0]
 
 
 def decode_with_doubt(data: bytes) -> tuple[Any, str | None]:
@@ -56,10 +56,16 @@ def decode_with_doubt(data: bytes) -> tuple[Any, str | None]:
     >>> decode_with_doubt(b'{"score": NaN}')
     ({'score': None}, 'NaN, Infinity or numbers out of range read as null')
     """
+    value, doubt = _decoded(data)
+    if doubt is None and _repeats_a_key(data, value):
+        doubt = _REPEATED
+    return value, doubt
+
+
+def _decoded(data: bytes) -> tuple[Any, str | None]:
     data = data.removeprefix(BOM)
     try:
-        value = _DECODER.decode(data)
-        return value, _REPEATED if _repeats_a_key(data, value) else None
+        return _DECODER.decode(data), None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return _decode_leniently(data, is_cut="truncated" in str(error))
     except RecursionError:
