@@ -17,7 +17,7 @@ from loaders.errors import LoadError
 from loaders.reading import Labels, load_found
 from loaders.registry import choose
 from loaders.sources import MemorySource
-from loaders.trajectories import Trajectories, check_labels, with_labels
+from loaders.trajectories import Trajectories, check_labels
 from loaders.values import is_array, is_object, well_formed
 
 Conversation = Sequence[Mapping[str, Any]] | Mapping[str, Any]
@@ -111,16 +111,7 @@ def _read(
     if not labels:
         return runs
     keyed = pl.DataFrame({"source": [source.name for source in sources], **labels}, strict=False)
-    table = with_labels(runs.trajectories.collect(), keyed, ["source"])
-    return Trajectories.from_frames(
-        {
-            "trajectories": table,
-            **{
-                name: getattr(runs, name).collect()
-                for name in ("steps", "events", "tools", "problems")
-            },
-        }
-    )
+    return runs.label(keyed, on="source")
 
 
 def _checked(conversations: object) -> Iterable[object]:
