@@ -8,7 +8,7 @@ from typing import Final
 
 import polars as pl
 
-from analysis.outcomes import columns
+from analysis.outcomes import columns, task_of
 from analysis.signals import responses
 from analysis.uncertainty import clustered_mean
 from loaders import Trajectories
@@ -29,12 +29,6 @@ WHOLE: Final = {
 }
 SAME_CALLS: Final = "same calls"
 _MIN_CLUSTERS: Final = 5
-
-
-def task_of() -> pl.Expr:
-    """``task_id`` within its benchmark; null where the log names no task."""
-    named = pl.concat_str(pl.col("benchmark").fill_null(""), pl.lit("/"), pl.col("task_id"))
-    return pl.when(pl.col("task_id").is_not_null()).then(named)
 
 
 @dataclass(frozen=True)
@@ -62,7 +56,7 @@ def two_arms(runs: Trajectories, by: str, a: str | None, b: str | None, pair: li
         .select(
             *wanted,
             pl.col(by).cast(pl.String).alias("side"),
-            pl.coalesce(task_of(), "trajectory_id").alias("cluster"),
+            task_of().alias("cluster"),
             pl.when(is_known).then(unit.rank("dense").cast(pl.Int64)).alias("unit"),
         )
         .collect()

@@ -14,9 +14,9 @@ from typing import Any
 
 import polars as pl
 
-from analysis.agreement import AXES, FIXED, forks, same_calls, task_of
+from analysis.agreement import AXES, FIXED, forks, same_calls
 from analysis.armdiff import diff
-from analysis.outcomes import MIN_RUNS, columns
+from analysis.outcomes import MIN_RUNS, columns, named_task
 from analysis.results import Result
 from analysis.uncertainty import Estimate, clustered_mean, holm, t_estimate
 from analysis.wording import shown
@@ -112,7 +112,7 @@ def _roots(runs: Trajectories, *names: str) -> pl.DataFrame:
     wanted = dict.fromkeys(("run", "trajectory_id", "task_id", "benchmark", *AXES, *names))
     return (
         runs.trajectories.filter(pl.col("parent_id").is_null())
-        .select(*wanted, task_of().alias("task"))
+        .select(*wanted, named_task().alias("task"))
         .collect()
     )
 

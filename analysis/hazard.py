@@ -227,9 +227,9 @@ def _cells(rows: pl.DataFrame, name: str) -> dict[str, int]:
 def _model(model: Model, rows: pl.DataFrame) -> str:
     if model != "auto":
         return model
-    per_task = rows.group_by("task").agg(pl.col("run").n_unique())["run"]
-    many = per_task.len() >= _FEWEST_TASKS and float(per_task.mean() or 0) >= 2  # type: ignore[arg-type]
-    return "random_intercept" if many else "clustered"
+    tasks = rows["task"].n_unique()
+    several = rows["run"].n_unique() >= 2 * tasks
+    return "random_intercept" if tasks >= _FEWEST_TASKS and several else "clustered"
 
 
 def _baseline_columns(rows: pl.DataFrame) -> dict[str, pl.Expr]:
@@ -273,8 +273,9 @@ def _fit(rows: pl.DataFrame, names: list[str], link: Link, model: str) -> Fit:
 def _ratio(found: Fit, name: str) -> tuple[float, float, float, float]:
     index = found.names.index(name)
     value, se = float(found.coefficients[index]), float(found.standard_errors[index])
-    estimate = normal_estimate(value, se, found.clusters, found.n)
-    return (*(math.exp(x) for x in (estimate.value, estimate.low, estimate.high)), estimate.p)  # type: ignore[return-value]
+    found_here = normal_estimate(value, se, found.clusters, found.n)
+    low, high = math.exp(found_here.low), math.exp(found_here.high)
+    return math.exp(found_here.value), low, high, found_here.p
 
 
 def _frame(  # noqa: PLR0917 - what was asked for, and what came of it

@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from analysis.outcomes import task_of
 from analysis.prefixes import calibration, drops, value
 from analysis.results import Result
 from analysis.turns import FEATURES, features, turns
@@ -250,12 +251,7 @@ def _data(runs: Trajectories, truth: pl.DataFrame | None) -> _Turns:
     """Turns of the runs that failed or are annotated, with the truth where it is known."""
     table = features(runs)
     answers = _annotated_in_logs(runs) if truth is None else _given(truth, table)
-    task = pl.when(pl.col("task_id").is_not_null()).then(
-        pl.concat_str(pl.col("benchmark").fill_null(""), pl.lit("/"), pl.col("task_id"))
-    )
-    labels = runs.trajectories.select(
-        "run", "success", pl.coalesce(task, "trajectory_id").alias("task")
-    ).collect()
+    labels = runs.trajectories.select("run", "success", task_of()).collect()
     is_error = pl.col("truth_seq").is_between("seq", "last_seq")
     table = (
         table.join(labels, on="run", maintain_order="left")

@@ -31,12 +31,15 @@ def columns(by: str | Sequence[str] | None, runs: Trajectories) -> list[str]:
     return names
 
 
+def named_task() -> pl.Expr:
+    """``task_id`` within its benchmark; null where the log names no task."""
+    named = pl.concat_str(pl.col("benchmark").fill_null(""), pl.lit("/"), pl.col("task_id"))
+    return pl.when(pl.col("task_id").is_not_null()).then(named)
+
+
 def task_of() -> pl.Expr:
-    """The column ``task``: ``task_id`` within its benchmark, or the run itself where there is none."""
-    named = pl.when(pl.col("task_id").is_not_null()).then(
-        pl.concat_str(pl.col("benchmark").fill_null(""), pl.lit("/"), pl.col("task_id"))
-    )
-    return pl.coalesce(named, "trajectory_id").alias("task")
+    """The column ``task``: the named task, or the run itself where there is none."""
+    return pl.coalesce(named_task(), "trajectory_id").alias("task")
 
 
 def judged(runs: Trajectories, *names: str) -> pl.DataFrame:
