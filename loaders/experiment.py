@@ -17,7 +17,7 @@ import polars as pl
 from loaders.builder import Builder, Frames, files_of
 from loaders.errors import UnreadableRecord
 from loaders.jsontext import decode
-from loaders.leaves import Leaf, Tree, as_pattern, matcher
+from loaders.leaves import Leaf, Node, Tree, as_pattern, matcher
 from loaders.reading import Group, read_source
 from loaders.redact import redact_object, redact_text
 from loaders.registry import Format
@@ -197,56 +197,13 @@ class _Experiment:
             member = tree.members[file.member]
             tree = cast(Tree, member)
         tree.prefix = "" if file in self._parts else f"{as_pattern(file.filename)}#"
-        if self._leaves_out and file.member is None and tree.members:
-            self._leave_out_more_of_the_same(tree, cells, rules)
-        if self._leaves_out and tree.is_lines and _MANY_RUNS < len(tree.root) <= 2 * self._runs:
-            self._leave_out_alike_lines(tree, cells, rules)
-        for leaf in tree.walk(cells.have_node):
-            if isinstance(leaf, Leaf) and not _is_settled(leaf, cells, rules):
-                self._leaves.setdefault((leaf.path, leaf.within), []).append((target, leaf))
+        has_alike_lines = tree.is_lines and _MANY_RUNS < len(tree.root) <= 2 * self._runs
+        if self._leaves_out and (has_alike_lines or (file.member is None and tree.members)):
+            self.is_whole = False
+            tree.keep(_first_with_each_path(tree, cells, rules))
+        for leaf in _open_leaves(tree.walk(cells.have_node), cells, rules):
+            self._leaves.setdefault((leaf.path, leaf.within), []).append((target, leaf))
         target.write_bytes(self._trees[target].content())
-
-    def _leave_out_more_of_the_same(
-        self, tree: Tree, cells: Cells, rules: list[Callable[..., bool]]
-    ) -> None:
-        """Of an archive of many alike members those are tried that show all paths between them.
-
-        An archive of a hundred samples would else be read whole for each path.
-        """
-        known: set[tuple[str, str]] = set()
-        wanted: set[str] = set()
-        for name, member in sorted(tree.members.items(), key=_size_of_member):
-            if isinstance(member, Tree):
-                paths = {
-                    (leaf.path, leaf.within)
-                    for leaf in member.walk(cells.have_node)
-                    if isinstance(leaf, Leaf) and not _is_settled(leaf, cells, rules)
-                }
-                if paths - known:
-                    wanted.add(name)
-                    known |= paths
-        self.is_whole = False
-        tree.keep_members(wanted)
-
-    def _leave_out_alike_lines(
-        self, tree: Tree, cells: Cells, rules: list[Callable[..., bool]]
-    ) -> None:
-        """The same for a file with a run on each line."""
-        known: set[tuple[str, str]] = set()
-        wanted: set[int] = set()
-        for number, value in enumerate(tree.root):
-            if isinstance(value, bytes):
-                continue
-            paths = {
-                (leaf.path, leaf.within)
-                for leaf in tree.walk_line(number, cells.have_node)
-                if isinstance(leaf, Leaf) and not _is_settled(leaf, cells, rules)
-            }
-            if paths - known:
-                wanted.add(number)
-                known |= paths
-        self.is_whole = False
-        tree.keep_lines(wanted)
 
     def _place(self, file: Source) -> Path:
         return self._folder / file.path.absolute().relative_to(self._base)
@@ -288,14 +245,32 @@ class _Experiment:
         return any(not after[name].equals(frame) for name, frame in self._before.items())
 
 
-def _size_of_member(item: tuple[str, Tree | bytes]) -> int:
-    return len(item[1].content()) if isinstance(item[1], Tree) else 0
+def _first_with_each_path(
+    tree: Tree, cells: Cells, rules: list[Callable[..., bool]]
+) -> set[str | int]:
+    """Members of an archive, or lines, that show all paths between them, the smallest members first.
+
+    A log of a hundred alike runs would else be read whole for each path.
+    """
+    known: set[tuple[str, str]] = set()
+    wanted: set[str | int] = set()
+    for name, walk in tree.pieces(cells.have_node):
+        paths = {(leaf.path, leaf.within) for leaf in _open_leaves(walk, cells, rules)}
+        if paths - known:
+            wanted.add(name)
+            known |= paths
+    return wanted
 
 
-def _is_settled(leaf: Leaf, cells: Cells, rules: list[Callable[..., bool]]) -> bool:
-    if is_empty(leaf.value) or cells.have(leaf.value):
-        return True
-    return any(covers(leaf.path, leaf.within) for covers in rules)
+def _open_leaves(
+    walk: Iterator[Leaf | Node], cells: Cells, rules: list[Callable[..., bool]]
+) -> Iterator[Leaf]:
+    """The values that are neither empty, nor in the tables, nor ignored."""
+    for leaf in walk:
+        if isinstance(leaf, Node) or is_empty(leaf.value) or cells.have(leaf.value):
+            continue
+        if not any(covers(leaf.path, leaf.within) for covers in rules):
+            yield leaf
 
 
 def _a_little(value: Any, _: int) -> Any:

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -60,7 +61,7 @@ class Leaf(NamedTuple):
 
 
 class Node(NamedTuple):
-    """An object or an array on the way to the leaves; the walk skips what ``skip`` is told."""
+    """An object or an array that is known as a whole: the walk goes no deeper."""
 
     path: str
     within: str
@@ -72,6 +73,7 @@ class Tree:
 
     def __init__(self, source: Source, prefix: str = "") -> None:
         self.prefix = prefix
+        self.size = 0
         self.members: dict[str, Tree | bytes] = {}
         self.root: list[Any] = []
         self.is_text = self.is_lines = self.is_yaml = False
@@ -82,11 +84,11 @@ class Tree:
             self._decode(source)
 
     def _member(self, source: Source, name: str) -> Tree | bytes:
-        pattern = "/".join(as_pattern(part) for part in name.split("/"))
-        return Tree(source, f"{self.prefix}{pattern}#")
+        return Tree(source, f"{self.prefix}{_pattern_of(name)}#")
 
     def _decode(self, source: Source) -> None:
         data = source.read_bytes()
+        self.size = len(data)
         if source.is_json_lines:
             self.is_lines = True
             self.root = [_decoded(line) for line in data.split(b"\n") if line.strip()]
@@ -114,21 +116,27 @@ class Tree:
         encoded = _encoded_for_yaml if self.is_yaml else _encoded
         return b"\n".join(v if isinstance(v, bytes) else encoded(v) for v in self.root)
 
-    def keep_lines(self, wanted: set[int]) -> None:
-        """Let go of the lines that are not ``wanted``, but for the first ones."""
-        self.root = [v for n, v in enumerate(self.root) if n < _ALIKE_KEPT or n in wanted]
+    def keep(self, wanted: set[str | int]) -> None:
+        """Let go of the members, or the lines, that are like others and are not ``wanted``.
 
-    def keep_members(self, wanted: Any) -> None:
-        """Let go of the members of an archive that are like others and are not ``wanted``.
-
-        A few of each pattern of names stay, whatever they hold, so that the archive reads as before.
+        The first few of each pattern of names stay, whatever they hold, so that the log reads as before.
         """
-        seen: dict[str, int] = {}
+        seen: Counter[str] = Counter()
         for name in list(self.members):
-            pattern = "/".join(map(as_pattern, name.split("/")))
-            seen[pattern] = seen.get(pattern, 0) + 1
+            pattern = _pattern_of(name)
+            seen[pattern] += 1
             if seen[pattern] > _ALIKE_KEPT and name not in wanted:
                 del self.members[name]
+        self.root = [v for n, v in enumerate(self.root) if n < _ALIKE_KEPT or n in wanted]
+
+    def pieces(self, is_known: Any) -> Iterator[tuple[str | int, Iterator[Leaf | Node]]]:
+        """A walk through each member by its name, the smallest first, or each line by its number."""
+        trees = [(name, m) for name, m in self.members.items() if isinstance(m, Tree)]
+        for name, member in sorted(trees, key=lambda item: item[1].size):
+            yield name, member.walk(is_known)
+        for index, value in enumerate(self.root):
+            if not isinstance(value, bytes):
+                yield index, self._walk_value(index, is_known)
 
     def walk(self, is_known: Any) -> Iterator[Leaf | Node]:
         """All leaves. A node that ``is_known`` is given itself, and nothing below it."""
@@ -137,12 +145,15 @@ class Tree:
                 yield from member.walk(is_known)
         for index, value in enumerate(self.root):
             if not isinstance(value, bytes):
-                yield from self.walk_line(index, is_known)
+                yield from self._walk_value(index, is_known)
 
-    def walk_line(self, index: int, is_known: Any) -> Iterator[Leaf | Node]:
-        """The same of one line, or of the one value."""
+    def _walk_value(self, index: int, is_known: Any) -> Iterator[Leaf | Node]:
         path = self.prefix + ("line" if self.is_text else "")
         yield from _walk(path, "", self.root, index, self.root[index], is_known)
+
+
+def _pattern_of(name: str) -> str:
+    return "/".join(map(as_pattern, name.split("/")))
 
 
 def _decoded(line: bytes) -> Any:
