@@ -11,6 +11,7 @@ from loaders.exports._runs import OneRun, decoded
 from loaders.values import Object, is_object
 
 _EMITTED = ("thinking", "message", "tool_call")
+_IN_OTHER = "no message: kept in other_events"
 
 
 @dataclass
@@ -141,3 +142,51 @@ def kept_labels(run: OneRun, losses: Losses, reason: str) -> Object:
     for name in run.labels:
         losses.add(f"trajectories.{name}", reason)
     return {"labels": run.labels} if run.labels else {}
+
+
+class Messages:
+    """A run while its messages are put together, for targets that are lists of messages.
+
+    A target adds replies, prompts and results in its own shape. Errors, compactions and other events
+    are no messages: they are set aside, each with the number of messages before it.
+    """
+
+    columns_set_aside: tuple[str, ...] = ()
+
+    def __init__(self, run: OneRun, losses: Losses) -> None:
+        self._run = run
+        self._losses = losses
+        self._ids = CallIds(losses)
+        self._messages: list[Object] = []
+        self._other: list[Object] = []
+        self._seqs: list[int] = []
+
+    def put_together(self) -> None:
+        """Tell each turn, and what is lost of the order."""
+        for turn in turns(self._run):
+            if isinstance(turn, Reply):
+                self.add_reply(turn)
+            elif turn["kind"] in ("user", "system"):
+                self.add_prompt(turn)
+            elif turn["kind"] == "tool_result":
+                self.add_result(turn)
+            else:
+                self._set_aside(turn)
+        note_order(self._seqs, self._losses)
+
+    def add_reply(self, reply: Reply) -> None:
+        """What one model call emitted."""
+        raise NotImplementedError
+
+    def add_prompt(self, event: Object) -> None:
+        """A turn of the user, or the system prompt."""
+        raise NotImplementedError
+
+    def add_result(self, event: Object) -> None:
+        """What a tool answered."""
+        raise NotImplementedError
+
+    def _set_aside(self, event: Object) -> None:
+        kept = {name: event[name] for name in self.columns_set_aside if event[name] is not None}
+        self._other.append({"after": len(self._messages), "kind": event["kind"], **kept})
+        self._losses.add(f"kind {event['kind']}", _IN_OTHER, event)

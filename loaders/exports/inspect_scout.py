@@ -23,13 +23,11 @@ import polars as pl
 from loaders.exports._report import LEFT_OUT, Losses
 from loaders.exports._runs import OneRun
 from loaders.exports._turns import (
-    CallIds,
+    Messages,
     Reply,
     arguments_of,
     kept_labels,
-    note_order,
     tool_of,
-    turns,
 )
 from loaders.values import Object, as_json, total
 
@@ -40,7 +38,6 @@ _BYTES_PER_FILE = 64 << 20
 _IN_COLUMN = "no field: kept in a column of the metadata"
 _IN_MESSAGE = "no field: kept in the message's metadata"
 _IN_INTERNAL = "no field: kept as internal of the content"
-_IN_OTHER = "no message: kept in other_events"
 
 _COLUMNS: Final = pl.Schema(
     {
@@ -127,30 +124,15 @@ def _portions(runs: Iterator[OneRun], losses: Losses) -> Iterator[list[Object]]:
         yield rows
 
 
-class _Transcript:
-    """One run, while its messages are put together."""
+class _Transcript(Messages):
+    """One run as a transcript."""
 
-    def __init__(self, run: OneRun, losses: Losses) -> None:
-        self._run = run
-        self._losses = losses
-        self._ids = CallIds(losses)
-        self._messages: list[Object] = []
-        self._other: list[Object] = []
-        self._seqs: list[int] = []
+    columns_set_aside = ("text", "tool", "arguments", *_KEPT_OF_EVENT)
 
     def written(self) -> Object:
         """The whole row; columns that it lacks are not known."""
         row = self._run.row
-        for turn in turns(self._run):
-            if isinstance(turn, Reply):
-                self._add_reply(turn)
-            elif turn["kind"] in ("user", "system"):
-                self._add(turn["kind"], turn)
-            elif turn["kind"] == "tool_result":
-                self._add_result(turn)
-            else:
-                self._set_aside(turn)
-        note_order(self._seqs, self._losses)
+        self.put_together()
         first, last = row["started_at"], row["ended_at"]
         tokens = row["input_tokens"], row["output_tokens"]
         return {
@@ -210,7 +192,12 @@ class _Transcript:
         }
         self._messages.append({k: v for k, v in message.items() if v is not None})
 
-    def _add_result(self, event: Object) -> None:
+    def add_prompt(self, event: Object) -> None:
+        """A turn of the user, or the system prompt."""
+        self._add(event["kind"], event)
+
+    def add_result(self, event: Object) -> None:
+        """A tool's message, with Inspect's own error where the log flags one."""
         error, metadata = None, {}
         if event["is_error"]:
             kind = event["error_type"] if event["error_type"] in _ERRORS else "unknown"
@@ -226,13 +213,8 @@ class _Transcript:
             metadata=metadata,
         )
 
-    def _set_aside(self, event: Object) -> None:
-        columns = ("text", "tool", "arguments", *_KEPT_OF_EVENT)
-        kept = {name: event[name] for name in columns if event[name] is not None}
-        self._other.append({"after": len(self._messages), "kind": event["kind"], **kept})
-        self._losses.add(f"kind {event['kind']}", _IN_OTHER, event)
-
-    def _add_reply(self, reply: Reply) -> None:
+    def add_reply(self, reply: Reply) -> None:
+        """One message for all that a model call emitted."""
         calls = reply.of("tool_call")
         told = [event for event in reply.events if event["kind"] != "tool_call"]
         metadata: Object = {}

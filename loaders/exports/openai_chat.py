@@ -21,16 +21,14 @@ from typing import Any
 import msgspec
 
 from loaders.exports._report import LEFT_OUT, Losses
-from loaders.exports._runs import OneRun, decoded
+from loaders.exports._runs import decoded
 from loaders.exports._turns import (
-    CallIds,
+    Messages,
     Reply,
     arguments_of,
     definitions,
     kept_labels,
-    note_order,
     tool_of,
-    turns,
 )
 from loaders.values import Object, as_json, total
 
@@ -39,7 +37,6 @@ VERSIONS = ()
 
 _TAG = re.compile(r"</?(?:think|thinking|reasoning)>")
 _IN_METADATA = "no field: kept in metadata"
-_IN_OTHER = "no message: kept in other_events"
 _NAMES = {"end_reason": "exit_status"}
 # fmt: off
 _KEPT_OF_RUN = (
@@ -75,30 +72,15 @@ def write(runs: Any, path: Path, version: str | None, losses: Losses) -> list[Pa
     return [path]
 
 
-class _Row:
-    """One run, while its messages are put together."""
+class _Row(Messages):
+    """One run as a row of its messages."""
 
-    def __init__(self, run: OneRun, losses: Losses) -> None:
-        self._run = run
-        self._losses = losses
-        self._ids = CallIds(losses)
-        self._messages: list[Object] = []
-        self._other: list[Object] = []
-        self._seqs: list[int] = []
+    columns_set_aside = ("text", "actor", "tool", "arguments", *_LEFT_OUT_OF_EVENTS)
 
     def written(self) -> Object:
         """The whole row."""
         row = self._run.row
-        for turn in turns(self._run):
-            if isinstance(turn, Reply):
-                self._add_reply(turn)
-            elif turn["kind"] in ("user", "system"):
-                self._add(turn, {"role": turn["kind"], "name": turn["actor"]})
-            elif turn["kind"] == "tool_result":
-                self._add_result(turn)
-            else:
-                self._set_aside(turn)
-        note_order(self._seqs, self._losses)
+        self.put_together()
         told = {_NAMES.get(name, name): row[name] for name in _TOLD_OF_RUN}
         return _known(
             {
@@ -146,7 +128,12 @@ class _Row:
         self._seqs.append(event["seq"])
         self._losses.keep("events", event, _LEFT_OUT_OF_EVENTS, LEFT_OUT)
 
-    def _add_result(self, event: Object) -> None:
+    def add_prompt(self, event: Object) -> None:
+        """A turn of the user, or the system prompt."""
+        self._add(event, {"role": event["kind"], "name": event["actor"]})
+
+    def add_result(self, event: Object) -> None:
+        """A tool's message, with its error flag beside the content."""
         call_id = self._ids.of_result(event)
         is_error = event["is_error"]
         if is_error is not None:
@@ -155,13 +142,8 @@ class _Row:
         message = {"role": "tool", "tool_call_id": call_id, "name": event["tool"]}
         self._add(event, {**message, "is_error": is_error})
 
-    def _set_aside(self, event: Object) -> None:
-        columns = ("text", "actor", "tool", "arguments", *_LEFT_OUT_OF_EVENTS)
-        kept = {name: event[name] for name in columns if event[name] is not None}
-        self._other.append({"after": len(self._messages), "kind": event["kind"], **kept})
-        self._losses.add(f"kind {event['kind']}", _IN_OTHER, event)
-
-    def _add_reply(self, reply: Reply) -> None:
+    def add_reply(self, reply: Reply) -> None:
+        """One message for all that a model call emitted."""
         for event in reply.events:
             self._losses.keep("events", event, ("actor", *_LEFT_OUT_OF_EVENTS), LEFT_OUT)
         if reply.step is None:
