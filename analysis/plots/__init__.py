@@ -1,6 +1,10 @@
-"""Statistics as Altair charts: a function from a result to a chart, one theme, no network."""
+"""Statistics as Altair charts: a function from a result to a chart, one theme, no network.
 
-from analysis.plots.charts import chart
+A chart is added by adding a module to this folder: a function under ``@draws("kind")``
+(:mod:`analysis.plots.registry`) becomes the usual chart of results of that kind.
+"""
+
+from analysis.plots.registry import chart, draws, figures
 from analysis.plots.render import to_png, to_svg, use_offline_renderer
 
-__all__ = ["chart", "to_png", "to_svg", "use_offline_renderer"]
+__all__ = ["chart", "draws", "figures", "to_png", "to_svg", "use_offline_renderer"]
