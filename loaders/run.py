@@ -7,12 +7,12 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Container, Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from loaders.context import Range, merge, thinking_ranges
 from loaders.redact import redact_text
 from loaders.schema import STEPS, TRAJECTORIES
-from loaders.values import as_json, fingerprint, total
+from loaders.values import as_json, fingerprint
 
 if TYPE_CHECKING:
     from loaders.builder import Builder
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 _TELLS = {"redacted": 0, "hidden": 1, "summary": 2, "tagged_in_text": 3, "text": 4}
 _TOKENS = ("input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens")
 _OUTCOME_OF_SUCCESS = {True: "success", False: "failure", None: "unknown"}
+# Rows begin as a copy of these, which is the fastest way to a dict of many keys.
+_EMPTY_RUN: Final = dict[str, Any](dict.fromkeys(TRAJECTORIES))
+_EMPTY_STEP: Final = dict[str, Any](dict.fromkeys(STEPS), thinking_chars=0)
+
+_IS_CLOSED: Final = "this run is closed: another one began, and runs do not interleave"
 
 
 class Run:
@@ -34,17 +39,18 @@ class Run:
     def __init__(self, builder: Builder, index: int, columns: dict[str, Any]) -> None:
         self._builder = builder
         self._rows = builder.event_rows
+        self._rows_per_chunk = builder.rows_per_chunk
         self.index = index
-        self.columns: dict[str, Any] = dict.fromkeys(TRAJECTORIES)
+        self.columns = _EMPTY_RUN.copy()
         self.seq = 0
         """The number that the next event gets."""
         self.steps: list[dict[str, Any]] = []
         self.closed = False
         self.thinking_seqs: list[int] = []
         self._thinking_before_step: list[int] = []
-        self._calls: dict[str, _CallsOfOneId] = {}
+        self._calls: dict[str, tuple[int, str | None, int] | _CallsOfOneId] = {}
         self._unanswered: dict[int, str | None] = {}
-        self._in_order: dict[str | None, deque[int]] = {}
+        self._in_order: dict[str | None, deque[int]] | None = None
         self._orphans = 0
         self._first_at: datetime | None = None
         self._last_at: datetime | None = None
@@ -59,10 +65,12 @@ class Run:
 
     def set(self, **columns: Any) -> None:
         """Set columns of the trajectories table; ``params`` and ``metadata`` take any JSON value."""
-        unknown = columns.keys() - self.columns.keys()
-        if unknown:
-            raise TypeError(f"no such trajectory columns: {sorted(unknown)}")
         self.columns.update(columns)
+        if len(self.columns) > len(_EMPTY_RUN):
+            unknown = sorted(columns.keys() - _EMPTY_RUN.keys())
+            for name in unknown:
+                del self.columns[name]
+            raise TypeError(f"no such trajectory columns: {unknown}")
 
     def environment(self, **facts: Any) -> None:
         """Facts of the environment axis: working folder, sandbox, image, platform; None is skipped."""
@@ -94,22 +102,27 @@ class Run:
 
     def step(self, **columns: Any) -> int:
         """A model call begins; what it emits comes next. Takes columns of the steps table."""
-        self._must_be_open()
+        if self.closed:
+            raise RuntimeError(_IS_CLOSED)
         number = len(self.steps)
-        row: dict[str, Any] = dict.fromkeys(STEPS)
-        row.update(step=number, seq=self.seq, toolset=self._toolset, thinking_chars=0)
+        row = _EMPTY_STEP.copy()
+        row["step"], row["seq"], row["toolset"] = number, self.seq, self._toolset
         self.steps.append(row)
         self._thinking_before_step.append(len(self.thinking_seqs))
         if columns:
-            self.update_step(**columns)
+            row.update(columns)
+            if len(row) > len(_EMPTY_STEP):
+                _refuse_unknown(row)
+        if len(self._rows) >= self._rows_per_chunk:
+            self._builder.flush_events()
         return number
 
     def update_step(self, number: int = -1, **columns: Any) -> None:
         """Set columns of a step, by default the latest."""
-        unknown = columns.keys() - STEPS.keys()
-        if unknown:
-            raise TypeError(f"no such step columns: {sorted(unknown)}")
-        self.steps[number].update(columns)
+        row = self.steps[number]
+        row.update(columns)
+        if len(row) > len(_EMPTY_STEP):
+            _refuse_unknown(row)
 
     def saw(
         self,
@@ -167,10 +180,15 @@ class Run:
         injected: str | None = None,
     ) -> int:
         """Any event; the methods below do more for their kinds and are what formats mostly call."""
-        self._must_be_open()
+        if self.closed:
+            raise RuntimeError(_IS_CLOSED)
         if at is not None:
-            self._first_at = min(self._first_at or at, at)
-            self._last_at = max(self._last_at or at, at)
+            if self._last_at is None or self._first_at is None:
+                self._first_at = self._last_at = at
+            elif at > self._last_at:
+                self._last_at = at
+            elif at < self._first_at:
+                self._first_at = at
         seq = self.seq
         self._rows.append(
             (
@@ -250,14 +268,21 @@ class Run:
         **more: Any,
     ) -> int:
         """A tool call; ``arguments`` as JSON text or any decoded value."""
+        if arguments is not None and not isinstance(arguments, str):
+            arguments = as_json(arguments)
         seq = self.event(
-            "tool_call", None, pos, tool=tool, call_id=call_id, arguments=as_json(arguments), **more
+            "tool_call", None, pos, tool=tool, call_id=call_id, arguments=arguments, **more
         )
         self._unanswered[seq] = tool
-        for name in {tool, None}:
-            self._in_order.setdefault(name, deque()).append(seq)
+        if self._in_order is not None:
+            _wait(self._in_order, seq, tool)
         if call_id is not None:
-            self._calls.setdefault(call_id, _CallsOfOneId()).add(seq, tool, len(self.steps))
+            one = (seq, tool, len(self.steps))
+            known = self._calls.setdefault(call_id, one)
+            if known is not one:  # seldom: an id that repeats
+                if isinstance(known, tuple):
+                    known = self._calls[call_id] = _CallsOfOneId(known)
+                known.add(*one)
         return seq
 
     def result(
@@ -269,6 +294,7 @@ class Run:
         tool: str | None = None,
         by_order: bool = False,
         answers: int | None = None,
+        is_error: bool | None = None,
         **more: Any,
     ) -> int:
         """A tool's response.
@@ -287,21 +313,34 @@ class Run:
             self._orphans += 1
         if self._responses is None:
             self._responses = hashlib.blake2b(digest_size=8)
-        self._responses.update(
-            f"{tool}\0{text}\0{more.get('is_error')}".encode("utf-8", "surrogatepass")
-        )
+        self._responses.update(f"{tool}\0{text}\0{is_error}".encode("utf-8", "surrogatepass"))
         return self.event(
-            "tool_result", text, pos, tool=tool, call_id=call_id, call_seq=call_seq, **more
+            "tool_result",
+            text,
+            pos,
+            tool=tool,
+            call_id=call_id,
+            call_seq=call_seq,
+            is_error=is_error,
+            **more,
         )
 
     def _answered(
         self, call_id: str | None, tool: str | None, by_order: bool
     ) -> tuple[int | None, str | None]:
-        if call_id is not None and call_id in self._calls:
-            seq, name = self._calls[call_id].next_to_answer(self._unanswered)
+        known = None if call_id is None else self._calls.get(call_id)
+        if known is not None:
+            if isinstance(known, tuple):
+                seq, name = known[0], known[1]
+            else:
+                seq, name = known.next_to_answer(self._unanswered)
             self._unanswered.pop(seq, None)
             return seq, tool or name
-        waiting = self._in_order.get(tool) if by_order else None
+        if by_order and self._in_order is None:  # most formats never ask for it
+            self._in_order = {}
+            for seq, name in self._unanswered.items():
+                _wait(self._in_order, seq, name)
+        waiting = self._in_order.get(tool) if by_order and self._in_order else None
         while waiting:
             seq = waiting.popleft()
             if seq in self._unanswered:
@@ -345,10 +384,6 @@ class Run:
         finally:
             self._builder.finish(self)
 
-    def _must_be_open(self) -> None:
-        if self.closed:
-            raise RuntimeError("this run is closed: another one began, and runs do not interleave")
-
     def _derive_columns(self) -> None:
         self._drop_negative_counts()
         self._finish_steps()
@@ -358,8 +393,8 @@ class Run:
         columns["unanswered_calls"] = len(self._unanswered)
         columns["orphan_results"] = self._orphans
         for name in _TOKENS:
-            from_steps = total(*(row[name] for row in self.steps))
-            columns[name] = columns[name] if from_steps is None else from_steps
+            known = [row[name] for row in self.steps if row[name] is not None]
+            columns[name] = sum(known) if known else columns[name]
         columns["system_prompt"] = fingerprint(self._system) if self._system else None
         columns["user_prompt"] = fingerprint(self._user) if self._user else None
         if self._environment:
@@ -379,8 +414,9 @@ class Run:
     def _drop_negative_counts(self) -> None:
         for row in (self.columns, *self.steps):
             for name in _TOKENS:
-                if (row[name] or 0) < 0:
-                    self.problem(row["source_pos"], f"{name}: {row[name]} is no count")
+                number = row[name]
+                if number and number < 0:
+                    self.problem(row["source_pos"], f"{name}: {number} is no count")
                     row[name] = None
 
     def _finish_steps(self) -> None:
@@ -401,9 +437,10 @@ class Run:
 class _CallsOfOneId:
     """Calls that share one id: ids may restart with each step, or repeat within one."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: tuple[int, str | None, int]) -> None:
         self._latest: tuple[int, str | None] = (0, None)
         self._by_step: list[tuple[int, deque[tuple[int, str | None]]]] = []
+        self.add(*first)
 
     def add(self, seq: int, tool: str | None, step: int) -> None:
         self._latest = (seq, tool)
@@ -421,6 +458,19 @@ class _CallsOfOneId:
                     return call
             self._by_step.pop()
         return self._latest
+
+
+def _wait(in_order: dict[str | None, deque[int]], seq: int, tool: str | None) -> None:
+    """Put a call into the queues of those that results may answer by their order."""
+    for name in {tool, None}:
+        in_order.setdefault(name, deque()).append(seq)
+
+
+def _refuse_unknown(row: dict[str, Any]) -> None:
+    unknown = sorted(row.keys() - _EMPTY_STEP.keys())
+    for name in unknown:
+        del row[name]
+    raise TypeError(f"no such step columns: {unknown}")
 
 
 def _state_of_no_thinking(

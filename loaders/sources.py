@@ -19,7 +19,7 @@ from loaders.yamltext import decode_yaml_cut, is_yaml_name
 HEAD_BYTES = 16 << 10
 MAX_LISTED_PROBLEMS = 1_000
 """So many problems of one file are listed; the rest is counted."""
-_CHUNK = 4 << 20
+_CHUNK = 1 << 20
 _SMALL = 1 << 20
 _ZIP = b"PK\x03\x04"
 _SQLITE = b"SQLite format 3\0"
@@ -87,8 +87,10 @@ class Source:
         """SHA-256 of the bytes of this one file, unpacked if it is packed: packing is no change."""
         digest = hashlib.sha256()
         with suppress(Damaged):  # what stands before a damage is the content; reading reports it
-            for chunk in self._chunks():
-                digest.update(chunk)
+            buffer = memoryview(bytearray(_CHUNK))
+            with self.open() as stream:
+                while size := stream.readinto1(buffer):
+                    digest.update(buffer[:size])
         return digest.hexdigest()
 
     # ------------------------------------------------------------------ bytes
@@ -215,30 +217,28 @@ class Source:
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """Numbered lines that are not blank, read in chunks so that memory stays bounded."""
         number = 0
-        for data in self._line_aligned_chunks():
-            for line in data.split(b"\n"):
-                number += 1
-                if line and not line.isspace():
-                    yield number, line
-            number -= 1  # the empty piece behind a chunk's last newline is no line
-
-    def _line_aligned_chunks(self) -> Iterator[bytes]:
-        rest: list[bytes] = []
-        is_first = True
+        begun: list[bytes] = []
         try:
             for chunk in self._chunks():
-                if is_first:
-                    chunk, is_first = chunk.removeprefix(BOM), False
-                head, newline, tail = chunk.rpartition(b"\n")
-                if newline:
-                    yield b"".join((*rest, head, newline))
-                    rest = [tail]
-                else:
-                    rest.append(chunk)
+                lines = chunk.split(b"\n")
+                begun.append(lines[0])
+                if len(lines) == 1:
+                    continue
+                lines[0] = b"".join(begun)
+                begun = [lines.pop()]
+                if number == 0:
+                    lines[0] = lines[0].removeprefix(BOM)
+                for line in lines:
+                    number += 1
+                    if line and not line.isspace():
+                        yield number, line
         except Damaged as error:
             self.problem(None, f"{error.reason}; what stands before that is read")
-        if any(rest):
-            yield b"".join(rest)
+        line = b"".join(begun)
+        if number == 0:
+            line = line.removeprefix(BOM)
+        if line and not line.isspace():
+            yield number + 1, line
 
     @cached_property
     def is_json_lines(self) -> bool:

@@ -100,6 +100,8 @@ def as_time(value: object) -> datetime | None:
     try:
         if isinstance(value, str):
             moment = datetime.fromisoformat(value)
+            if moment.tzinfo is UTC:
+                return moment
             return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
         number = as_float(value)
         if number is None or number <= 0:
@@ -148,9 +150,8 @@ def total(*numbers: int | None) -> int | None:
 
 def fingerprint(*parts: str | bytes) -> str:
     """16 hexadecimal digits that name this content, the same on every machine."""
-    digest = hashlib.blake2b(digest_size=8)
+    pieces: list[bytes] = []
     for part in parts:
         data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
-        digest.update(len(data).to_bytes(8, "little"))
-        digest.update(data)
-    return digest.hexdigest()
+        pieces += (len(data).to_bytes(8, "little"), data)
+    return hashlib.blake2b(b"".join(pieces), digest_size=8).hexdigest()
