@@ -69,7 +69,7 @@ def as_int(value: object) -> int | None:
     >>> as_int(3.0), as_int(True), as_int("3")
     (3, None, None)
     """
-    if isinstance(value, bool):
+    if value is None or isinstance(value, bool):
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)

@@ -177,13 +177,12 @@ def usage_columns(usage: Any) -> dict[str, int | None]:
     {'input_tokens': 13, 'output_tokens': 5, 'cached_tokens': 10}
     """
     usage = as_object(usage)
-    cached = as_int(usage.get("cache_read_input_tokens"))
+    fresh, cached = as_int(usage.get("input_tokens")), as_int(usage.get("cache_read_input_tokens"))
+    written = as_int(usage.get("cache_creation_input_tokens"))
+    if cached is not None or written is not None:
+        fresh = total(fresh, written, cached)
     return {
-        "input_tokens": total(
-            as_int(usage.get("input_tokens")),
-            as_int(usage.get("cache_creation_input_tokens")),
-            cached,
-        ),
+        "input_tokens": fresh,
         "output_tokens": as_int(usage.get("output_tokens")),
         "cached_tokens": cached,
     }

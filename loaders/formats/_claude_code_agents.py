@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from loaders.formats._claude_code_lines import Entry, Line, Message
+from loaders.formats._claude_code_lines import NOTHING, Entry, Line, Message
 from loaders.values import Object
 
 INTERRUPT = "[Request interrupted by user"
@@ -66,6 +66,7 @@ class Agent:
         self.folders: dict[str | None, None] = {}
         self.branches: dict[str | None, None] = {}
         self._calls: dict[tuple[str, str | None], list[Entry]] = {}
+        self._setting: tuple[str | None, ...] = ()
         self._prompted: set[str] = set()
 
     def add(self, entry: Entry) -> None:
@@ -96,15 +97,20 @@ class Agent:
         self.not_told["/".join(part for part in (line.type or "unknown", kind) if part)] += 1
 
     def _add_reply(self, entry: Entry, message: Message) -> None:
-        self.call_ids.update(block.id for block in message.blocks if block.id is not None)
+        for block in message.blocks:
+            if block.id is not None:
+                self.call_ids.add(block.id)
         if message.id is None or is_notice(entry.line):
             self.groups.append([entry])
             return
         # With the model, because sanitised logs give every call the same id.
-        group = self._calls.setdefault((message.id, message.model), [])
-        if not group:
+        call = (message.id, message.model)
+        group = self._calls.get(call)
+        if group is None:
+            group = self._calls[call] = [entry]
             self.groups.append(group)
-        group.append(entry)
+        else:
+            group.append(entry)
 
     def _add_user(self, entry: Entry, message: Message) -> None:
         line = entry.line
@@ -124,6 +130,20 @@ class Agent:
     def _learn(self, line: Line) -> None:
         if self.first is None:
             self.first = line
+        if not self.thinking_setting and line.thinking_metadata is not NOTHING:
+            self.thinking_setting = bytes(line.thinking_metadata)
+        setting = (
+            line.session_id,
+            line.version,
+            line.permission_mode,
+            line.effort,
+            line.cwd,
+            line.git_branch,
+            line.agent_id,
+        )
+        if setting == self._setting:  # mostly
+            return
+        self._setting = setting
         self.agent_id = line.agent_id or self.agent_id
         self.session = line.session_id or self.session
         self.sessions[line.session_id] = None
@@ -132,7 +152,6 @@ class Agent:
         self.efforts[line.effort] = None
         self.folders[line.cwd] = None
         self.branches[line.git_branch] = None
-        self.thinking_setting = self.thinking_setting or bytes(line.thinking_metadata)
 
 
 def is_notice(line: Line) -> bool:

@@ -41,6 +41,8 @@ _NOT_KEPT = frozenset(
     }
 )
 """Types of lines that repeat what others say, or show how something went on."""
+NOTHING = Raw()
+"""Stands where a line lacks a field that is left undecoded."""
 _NOT_AS_DECLARED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NOT_CONVERTED = (ValueError, OverflowError, RecursionError)
 _Declared = TypeVar("_Declared", bound=Struct)
@@ -70,7 +72,7 @@ class Block(Struct, gc=False):
     signature: str | None = None
     id: str | None = None
     name: str | None = None
-    input: Raw = Raw()
+    input: Raw = NOTHING
     tool_use_id: str | None = None
     content: str | list[Part] | None = None
     is_error: bool | None = None
@@ -111,9 +113,9 @@ class Message(Struct, gc=False):
     model: str | None = None
     content: str | list[Block] | None = None
     stop_reason: str | None = None
-    usage: Raw = Raw()
-    stop_details: Raw = Raw()
-    diagnostics: Raw = Raw()
+    usage: Raw = NOTHING
+    stop_details: Raw = NOTHING
+    diagnostics: Raw = NOTHING
     context_management: _ContextManagement | None = None
 
     @property
@@ -148,24 +150,31 @@ class Outcome(Struct, rename="camel", gc=False):
     return_code_interpretation: str | None = None
     total_tokens: int | None = None
     total_tool_use_count: int | None = None
-    usage: Raw = Raw()
-    tool_stats: Raw = Raw()
+    usage: Raw = NOTHING
+    tool_stats: Raw = NOTHING
     is_error: bool | None = field(name="is_error", default=None)
 
     @property
     def notes(self) -> Object:
         """What is worth keeping of it that no column holds."""
-        known = {
-            "persistedOutputPath": self.persisted_output_path,
-            "userModified": self.user_modified or None,
-            "backgroundTaskId": self.background_task_id,
-            "returnCodeInterpretation": self.return_code_interpretation,
-            "totalTokens": self.total_tokens,
-            "totalToolUseCount": self.total_tool_use_count,
-            "usage": opened(self.usage),
-            "toolStats": opened(self.tool_stats),
-        }
-        return {name: value for name, value in known.items() if value is not None}
+        known: Object = {}
+        if self.persisted_output_path is not None:
+            known["persistedOutputPath"] = self.persisted_output_path
+        if self.user_modified:
+            known["userModified"] = True
+        if self.background_task_id is not None:
+            known["backgroundTaskId"] = self.background_task_id
+        if self.return_code_interpretation is not None:
+            known["returnCodeInterpretation"] = self.return_code_interpretation
+        if self.total_tokens is not None:
+            known["totalTokens"] = self.total_tokens
+        if self.total_tool_use_count is not None:
+            known["totalToolUseCount"] = self.total_tool_use_count
+        if (usage := opened(self.usage)) is not None:
+            known["usage"] = usage
+        if (stats := opened(self.tool_stats)) is not None:
+            known["toolStats"] = stats
+        return known
 
     @property
     def seconds(self) -> float | None:
@@ -219,13 +228,13 @@ class Line(Struct, rename="camel", gc=False):
     is_compact_summary: bool | None = None
     is_api_error_message: bool | None = None
     is_aborted_mid_stream: bool | None = None
-    error: Raw = Raw()
-    error_details: Raw = Raw()
+    error: Raw = NOTHING
+    error_details: Raw = NOTHING
     tool_denial_kind: str | None = None
     origin: _Origin | None = None
     permission_mode: str | None = None
     effort: str | None = None
-    thinking_metadata: Raw = Raw()
+    thinking_metadata: Raw = NOTHING
     entrypoint: str | None = None
     attribution_agent: str | None = None
     custom_title: str | None = None
@@ -240,8 +249,7 @@ class Line(Struct, rename="camel", gc=False):
     @property
     def call_error(self) -> str | None:
         """What went wrong with a model call, in a word."""
-        error = bytes(self.error)
-        if error[:1] == b'"':
+        if self.error is not NOTHING and (error := bytes(self.error))[:1] == b'"':
             return as_text(decode(error))
         return "aborted_mid_stream" if self.is_aborted_mid_stream else None
 
@@ -252,17 +260,13 @@ class Line(Struct, rename="camel", gc=False):
 
 
 class Entry(Struct, gc=False):
-    """A line, its number, when it was written, and its bytes where more of it is wanted."""
+    """A line, its number and place, when it was written, and its bytes where more of it is wanted."""
 
     number: int
     line: Line
+    pos: str
     at: datetime | None
     data: bytes | None
-
-    @property
-    def pos(self) -> str:
-        """The line's place."""
-        return f"L{self.number}"
 
     @property
     def record(self) -> Object:
@@ -272,7 +276,7 @@ class Entry(Struct, gc=False):
 
 def opened(raw: Raw) -> Any:
     """The value of a field that was left undecoded; None where there is none."""
-    data = bytes(raw)
+    data = b"" if raw is NOTHING else bytes(raw)
     return decode(data) if data else None
 
 
@@ -290,11 +294,13 @@ def entries(source: Source) -> Iterator[Entry]:
             line = _reread(source, number, data)
             if line is None:
                 continue
-        if line.message is not None:
-            is_wanted = any(block.type not in PLAIN_BLOCKS for block in line.message.blocks)
-        else:
-            is_wanted = line.type not in _NOT_KEPT
-        yield Entry(number, line, as_time(line.timestamp), data if is_wanted else None)
+        is_wanted = line.message is None and line.type not in _NOT_KEPT
+        if line.message is not None and isinstance(line.message.content, list):
+            for block in line.message.content:
+                if block.type not in PLAIN_BLOCKS:
+                    is_wanted = True
+        at = as_time(line.timestamp)
+        yield Entry(number, line, f"L{number}", at, data if is_wanted else None)
 
 
 def _reread(source: Source, number: int, data: bytes) -> Line | None:

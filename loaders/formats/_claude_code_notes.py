@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from loaders.formats._claude_code_lines import Entry, Line, Message, opened
-from loaders.values import Object, as_array, as_int, as_object, as_text, is_array, is_object
+from loaders.formats._claude_code_lines import NOTHING, Entry, Line, Message, opened
+from loaders.values import Object, as_int, as_object, as_text, is_array, is_object
 
 _ENVELOPE = frozenset(
     {
@@ -26,7 +26,7 @@ class Notes:
         self._counts: Counter[str] = Counter()
         self._words: dict[str, dict[str, None]] = {}
 
-    def note_call(self, number: str, lines: list[Line], usage: Object) -> None:
+    def note_call(self, number: int, lines: list[Line], usage: Object) -> None:
         """Note why a call ended, what the provider found out, and how it was served."""
         notes: Object = {}
         for line in lines:
@@ -36,22 +36,22 @@ class Notes:
                 ("stop_details", message.stop_details),
                 ("diagnostics", message.diagnostics),
             ):
-                value = opened(raw)
-                if value is not None:
+                if raw is not NOTHING and (value := opened(raw)) is not None:
                     notes[name] = value
-        iterations = as_array(usage.get("iterations"))
-        if len(iterations) > 1:
+        iterations = usage.get("iterations")
+        if is_array(iterations) and len(iterations) > 1:
             notes["iterations"] = iterations
         if notes:
-            self.calls[number] = notes
+            self.calls[str(number)] = notes
         self._note_usage(usage)
 
     def _note_usage(self, usage: Object) -> None:
         for name in ("cache_creation", "server_tool_use"):
-            for kind, count in as_object(usage.get(name)).items():
-                self._counts[kind] += as_int(count) or 0
+            if name in usage:
+                for kind, count in as_object(usage[name]).items():
+                    self._counts[kind] += as_int(count) or 0
         for name in ("service_tier", "speed", "inference_geo"):
-            if word := as_text(usage.get(name)):
+            if name in usage and (word := as_text(usage[name])):
                 self._words.setdefault(name, {})[word] = None
 
     @property

@@ -35,6 +35,7 @@ from loaders.formats._claude_code_agents import (
 )
 from loaders.formats._claude_code_ignored import PATHS
 from loaders.formats._claude_code_lines import (
+    NOTHING,
     Block,
     Entry,
     Line,
@@ -42,6 +43,7 @@ from loaders.formats._claude_code_lines import (
     Outcome,
     described,
     entries,
+    opened,
 )
 from loaders.formats._claude_code_notes import Notes, record_of, without_bytes
 from loaders.jsontext import decode
@@ -198,27 +200,36 @@ class _Telling:
     def _tell_call(self, group: list[Entry]) -> None:
         lines = [entry.line for entry in group]
         messages = [line.message for line in lines if line.message is not None]
-        usage = next((u for m in reversed(messages) if (u := bytes(m.usage))), b"{}")
-        tokens = as_object(decode(usage))
-        details = as_object(tokens.get("output_tokens_details"))
-        edit = self.history_edit or next((e for m in messages if (e := m.history_edit)), None)
+        usage, edit, error = NOTHING, self.history_edit, None
+        self.end = None
+        for message in messages:  # the last word on usage and end is the true one
+            if message.usage is not NOTHING:
+                usage = message.usage
+            self.end = message.stop_reason or self.end
+            if message.context_management is not None:
+                edit = edit or message.history_edit
+        for line in lines:
+            error = error or line.call_error
         request = lines[0].request_id
-        self.end = next((m.stop_reason for m in reversed(messages) if m.stop_reason), None)
+        tokens = as_object(opened(usage))
+        columns = usage_columns(tokens)
+        if "output_tokens_details" in tokens:
+            details = as_object(tokens["output_tokens_details"])
+            columns["reasoning_tokens"] = as_int(details.get("thinking_tokens"))
         number = self.run.step(
             agent=self.name,
             model=messages[0].model,
             ended_at=group[-1].at,
             stop_reason=self.end,
-            error=next((e for line in lines if (e := line.call_error)), None),
-            history_edit=edit or self.edit_of.get(request or ""),
-            reasoning_tokens=as_int(details.get("thinking_tokens")),
+            error=error,
+            history_edit=edit or (self.edit_of.get(request or "") if self.edit_of else None),
             source_pos=group[0].pos,
-            **usage_columns(tokens),
+            **columns,
         )
         if request is not None:
             self.step_of[request] = number
             self.notes.requests[str(number)] = request
-        self.notes.note_call(str(number), lines, tokens)
+        self.notes.note_call(number, lines, tokens)
         for entry in group:
             self._tell_content(entry)
         if self.early:
@@ -226,30 +237,29 @@ class _Telling:
                 self._tell_early(call_id)
 
     def _tell_content(self, entry: Entry) -> None:
-        message, pos, at = entry.line.message, f"{entry.pos}/message/content", entry.at
-        if message is None or message.content is None:
+        message, at = entry.line.message, entry.at
+        content = None if message is None else message.content
+        if content is None:
             self.run.problem(entry.pos, "a message without content")
-        elif isinstance(message.content, str):
-            self._tell_text(entry, message.content, pos, at)
+        elif isinstance(content, str):
+            self._tell_text(entry, content, f"{entry.pos}/message/content", at)
         else:
-            for index, block in enumerate(message.content):
-                self._tell_block(entry, block, f"{pos}/{index}", at)
-
-    def _tell_block(self, entry: Entry, block: Block, pos: str, at: datetime | None) -> None:
-        if block.type == "tool_use":
-            self._tell_tool_use(block, pos, at)
-        elif block.type == "tool_result":
-            self._tell_result(entry.line, block, pos, at)
-        elif block.type == "thinking":
-            text = block.thinking or None
-            state = "text" if text else "hidden"
-            self.run.thinking(text, pos, state=state, signature=block.signature, at=at)
-        elif block.type == "text":
-            self._tell_text(entry, block.text, pos, at)
-        else:
-            content = as_array(as_object(entry.record.get("message")).get("content"))
-            raw = content[int(pos.rpartition("/")[2])]
-            write_block(self.run, raw, pos, role=entry.line.type, at=at)
+            for index, block in enumerate(content):
+                pos = f"{entry.pos}/message/content/{index}"
+                kind = block.type
+                if kind == "tool_use":
+                    self._tell_tool_use(block, pos, at)
+                elif kind == "tool_result":
+                    self._tell_result(entry.line, block, pos, at, is_alone=len(content) == 1)
+                elif kind == "thinking":
+                    text = block.thinking or None
+                    state = "text" if text else "hidden"
+                    self.run.thinking(text, pos, state=state, signature=block.signature, at=at)
+                elif kind == "text":
+                    self._tell_text(entry, block.text, pos, at)
+                else:
+                    whole = as_array(as_object(entry.record.get("message")).get("content"))
+                    write_block(self.run, whole[index], pos, role=entry.line.type, at=at)
 
     def _tell_text(self, entry: Entry, text: str | None, pos: str, at: datetime | None) -> None:
         line = entry.line
@@ -312,10 +322,11 @@ class _Telling:
         for entry in self.early.pop(call_id, ()):
             self._tell_content(entry)
 
-    def _tell_result(self, line: Line, block: Block, pos: str, at: datetime | None) -> None:
+    def _tell_result(
+        self, line: Line, block: Block, pos: str, at: datetime | None, *, is_alone: bool
+    ) -> None:
         text, media = block.text_and_media
         noted = line.tool_use_result
-        is_alone = line.message is not None and len(line.message.blocks) == 1
         if not isinstance(noted, Outcome) or not is_alone:
             noted = _NOTHING_NOTED
         is_error = noted.is_error if block.is_error is None else block.is_error
