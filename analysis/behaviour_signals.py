@@ -63,7 +63,7 @@ def calls_of(
         runs.events.filter(pl.col("kind").is_in(["tool_call", "user"]))
         .select("run", "seq", "step", "kind", "tool", "arguments", spoken)
         .filter((pl.col("kind") == "tool_call") & ~pl.col("tool").is_in(list(ignore)).fill_null(value=False))
-        .with_columns(_action().alias("action"), pl.int_range(pl.len()).over("run").alias("position"))
+        .with_columns(normal_action().alias("action"), pl.int_range(pl.len()).over("run").alias("position"))
         .collect()
         .join(_answers(runs, wrong), on=["run", "seq"], how="left", maintain_order="left")
     )  # fmt: skip
@@ -176,7 +176,7 @@ def signals_of(
 # ---------------------------------------------------------------------- calls
 
 
-def _action() -> pl.Expr:
+def normal_action() -> pl.Expr:
     """Tool and arguments as one number; keys of a flat object are sorted, a nested one stays in order."""
     tight = (
         pl.col("arguments")

@@ -13,9 +13,12 @@ from typing import Any, Final, Literal
 
 import polars as pl
 
+from analysis.change_points import change_points, pelt
+from analysis.divergence import first_divergence, together
 from analysis.event_study import event_study
 from analysis.exposures import exposures, refuse_ever
 from analysis.hazard import hazard
+from analysis.onset import onset
 from analysis.outcomes import columns, judged
 from analysis.results import Result, empty_members
 from analysis.uncertainty import (
@@ -29,7 +32,19 @@ from analysis.uncertainty import (
 from loaders import Trajectories
 from loaders.errors import DerailError
 
-__all__ = ["by_step", "e_value", "event_study", "exposures", "hazard", "triggers"]
+__all__ = [
+    "by_step",
+    "change_points",
+    "e_value",
+    "event_study",
+    "exposures",
+    "first_divergence",
+    "hazard",
+    "onset",
+    "pelt",
+    "together",
+    "triggers",
+]
 
 MIN_CELL: Final = 10
 """Fewest runs in any cell of exposed or not by failed or not; smaller cells are refused."""

@@ -71,10 +71,10 @@ def manipulation(
     Raises ``DerailError`` for an unknown arm or policy, and for fewer than two arms.
 
     >>> import loaders
-    >>> runs = loaders.load("sample_logs/study/{arm}/*.eval").filter(arm=["kept", "dropped"])
-    >>> found = manipulation(runs, expected={"kept": "all", "dropped": "none"})
+    >>> runs = loaders.load("tests/inspect_logs/reasoning_{arm}.eval")
+    >>> found = manipulation(runs, expected={"all": "all", "none": "none"})
     >>> found.frame.select("arm", "deviated", "compliance").rows()
-    [('dropped', 0, 1.0), ('kept', 0, 1.0)]
+    [('all', 0, 1.0), ('none', 0, 1.0)]
     """
     table, wanted = _received(runs, by, expected, tokens)
     rows = [
@@ -130,10 +130,10 @@ def treatment_effects(
     ``expected`` as in ``manipulation``; ``baseline``: by default the first arm in alphabetical order.
 
     >>> import loaders
-    >>> runs = loaders.load("sample_logs/study/{arm}/*.eval").filter(arm=["kept", "dropped"])
-    >>> found = treatment_effects(runs, expected={"kept": "all", "dropped": "none"})
-    >>> found.frame.height
-    4
+    >>> runs = loaders.load("tests/inspect_logs/reasoning_{arm}.eval")
+    >>> found = treatment_effects(runs, expected={"all": "all", "none": "none"})
+    >>> found.frame["refused"][0]
+    '1 runs in a group; 10 are needed'
     """
     table, wanted = _received(runs, by, expected, tokens)
     arms = sorted(wanted)

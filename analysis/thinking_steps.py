@@ -224,9 +224,9 @@ def onset(
     Raises ``DerailError`` where no call that had earlier thinking has a known request.
 
     >>> import loaders
-    >>> curve = onset(loaders.load("sample_logs/study/{arm}/*.eval")).frame
-    >>> curve.filter(arm="dropped")["kept"].to_list()
-    [0.0]
+    >>> curve = onset(loaders.load("tests/inspect_logs/reasoning_{arm}.eval")).frame
+    >>> curve.select("arm", "due_call", "onsets").rows()
+    [('all', 3, 0), ('last', 2, 1), ('none', 1, 1)]
     """
     groups = columns(by, runs)
     names = groups or ["group"]
