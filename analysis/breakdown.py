@@ -25,6 +25,7 @@ from analysis.uncertainty import (
     Estimate,
     benjamini_hochberg,
     clustered_mean,
+    clustered_share,
     e_value,
     mantel_haenszel,
     mantel_haenszel_across,
@@ -315,9 +316,10 @@ def by_step(runs: Trajectories, by: str | Sequence[str] | None = None, last: int
     """How runs that reach a step fare: ends at each step, and the share that succeeds in the end.
 
     ``frame`` columns: ``by`` columns, ``step``, ``at_risk`` (runs that make this call), ``failed`` and
-    ``succeeded`` (runs whose last call it is), ``hazard`` (failed / at_risk), ``success`` (share of those
-    at risk that succeed in the end) with ``low``, ``high`` clustered by task. Steps at which fewer
-    than 10 runs are left are not shown.
+    ``succeeded`` (runs whose last call it is), ``hazard`` (failed / at_risk) with ``hazard_low``,
+    ``hazard_high`` (Wilson, at the sample size that runs clustered by task amount to), ``success``
+    (share of those at risk that succeed in the end) with ``low``, ``high`` clustered by task. Steps at
+    which fewer than 10 runs are left are not shown.
 
     >>> import loaders
     >>> by_step(loaders.load("sample_logs/study")).frame["at_risk"].is_sorted(descending=True)
@@ -340,9 +342,11 @@ def by_step(runs: Trajectories, by: str | Sequence[str] | None = None, last: int
             ending = going.filter(pl.col("length") == step + 1)["success"]
             e = clustered_mean(going["success"].cast(pl.Float64).to_list(), going["task"].to_list())
             failed = int((~ending).sum())
+            fails_here = (going["length"] == step + 1) & ~going["success"]
+            hazard = clustered_share(fails_here.to_list(), going["task"].to_list())
             rows.append(
-                (*key, step, going.height, failed, int(ending.sum()), failed / going.height, e.value,
-                 max(e.low, 0.0), min(e.high, 1.0))
+                (*key, step, going.height, failed, int(ending.sum()), hazard.value, hazard.low,
+                 hazard.high, e.value, max(e.low, 0.0), min(e.high, 1.0))
             )  # fmt: skip
     schema = {
         **{name: table.schema[name] for name in names},
@@ -350,7 +354,9 @@ def by_step(runs: Trajectories, by: str | Sequence[str] | None = None, last: int
         "at_risk": pl.Int64,
         "failed": pl.Int64,
         "succeeded": pl.Int64,
-        **dict.fromkeys(("hazard", "success", "low", "high"), pl.Float64),
+        **dict.fromkeys(
+            ("hazard", "hazard_low", "hazard_high", "success", "low", "high"), pl.Float64
+        ),
     }
     return Result(
         kind="by_step",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from dataclasses import dataclass, field
 from html import escape
+from types import FrameType
 from typing import Any
 
 import polars as pl
@@ -19,7 +21,7 @@ class Result:
 
     ``kind`` which analysis made it; ``frame`` the estimates, a row each; ``keys`` the columns that name a row; ``members`` which
     runs stand behind which row (``keys``, ``trajectory_id``, ``role``); ``method`` in a sentence;
-    ``warnings`` what a reader must know before quoting; ``runs(...)`` opens the runs.
+    ``warnings`` what a reader must know before quoting; ``runs(...)`` opens the runs; ``call`` how it was computed, as Python.
     """
 
     kind: str
@@ -31,6 +33,26 @@ class Result:
     source: Trajectories = field(repr=False)
     warnings: tuple[str, ...] = ()
     headline: str = ""
+    call: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.call:
+            object.__setattr__(self, "call", _call(inspect.currentframe()))
+
+    def counts(self) -> dict[str, int]:
+        """How many ``tasks`` and ``runs`` stand behind the result; no tasks where logs name none."""
+        behind = self.members.lazy().select("trajectory_id").unique()
+        found = (
+            self.source.trajectories.select("trajectory_id", "benchmark", "task_id")
+            .join(behind, on="trajectory_id", how="semi")
+            .select(
+                pl.struct("benchmark", "task_id").filter(pl.col("task_id").is_not_null()).n_unique()
+                .alias("tasks"),
+                pl.len().alias("runs"),
+            )
+            .collect()
+        )  # fmt: skip
+        return found.row(0, named=True)
 
     def runs(self, role: str | None = None, **key: Any) -> Trajectories:
         """The runs behind the rows whose key columns have these values, in this ``role``.
@@ -83,3 +105,43 @@ class Result:
 def empty_members(*keys: str) -> pl.DataFrame:
     """A ``members`` frame without rows."""
     return pl.DataFrame(schema=dict.fromkeys((*keys, "trajectory_id", "role"), pl.String))
+
+
+_LONGEST_ARGUMENT = 80
+
+
+def _call(frame: FrameType | None) -> str:
+    """The call of the public function that is making a result, such as ``outcomes.success(runs, by='arm')``.
+
+    Read off the stack, so that no analysis has to repeat its own arguments; empty where a result is
+    made by hand.
+    """
+    while frame is not None and frame.f_globals.get("__name__") in (__name__, None):
+        frame = frame.f_back  # this module, and the initialiser that dataclasses write
+    while frame is not None:
+        module, name = str(frame.f_globals.get("__name__", "")), frame.f_code.co_name
+        if not module.startswith("analysis."):
+            return ""
+        if not name.startswith(("_", "<")):
+            code = frame.f_code
+            names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+            positional = names[: code.co_argcount]
+            told = [
+                _argument(frame.f_locals[n])
+                if n in positional[:1]
+                else f"{n}={_argument(frame.f_locals[n])}"
+                for n in names
+                if n in frame.f_locals
+            ]
+            return f"{module}.{name}({', '.join(told)})"
+        frame = frame.f_back
+    return ""
+
+
+def _argument(value: Any) -> str:
+    if isinstance(value, Trajectories):
+        return "runs"
+    if isinstance(value, pl.DataFrame | pl.LazyFrame):
+        return "frame"
+    text = repr(value)
+    return text if len(text) <= _LONGEST_ARGUMENT else f"{text[: _LONGEST_ARGUMENT - 1]}…"

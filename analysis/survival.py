@@ -197,6 +197,67 @@ def recovery(runs: Trajectories, h: int = 5, by: str = "code") -> Result:
     )
 
 
+def recovery_curves(runs: Trajectories, h: int = 5, by: str = "code") -> Result:
+    """The share of perturbed responses that has been got over by each later call (Kaplan-Meier).
+
+    What counts as recovered, and ``by``, are as in ``recovery``; a run that ends before is censored
+    there. ``frame`` columns: ``by``, ``calls`` (0 to ``h`` after the response), ``recovered`` (one minus
+    Kaplan-Meier) with ``low``, ``high`` (95 %, Greenwood on the log-log scale), ``at_risk`` (responses
+    not got over and not censored before). Kinds with fewer than 10 responses are left out and named
+    in a warning; most frequent first.
+
+    Raises ``DerailError`` where no kind has 10.
+
+    >>> import loaders
+    >>> curves = recovery_curves(loaders.load("sample_logs/study"))
+    >>> curves.frame.filter(calls=0)["recovered"].unique().to_list()
+    [0.0]
+    """
+    if by not in ("code", "cause", "tool", "evidence"):
+        raise DerailError(
+            f"recovery_curves(by=...) takes code, cause, tool or evidence, not {by!r}"
+        )
+    spells = recovery_times(runs, h)
+    parts: list[pl.DataFrame] = []
+    small: list[str] = []
+    kinds = spells.group_by(by).len().sort("len", by, descending=[True, False], nulls_last=True)
+    moments = pl.DataFrame({"calls": range(h + 1)}, schema={"calls": pl.Float64})
+    for key, count in kinds.iter_rows():
+        if count < MIN_RUNS:
+            small.append(f"{key} ({count})")
+            continue
+        group = spells.filter(pl.col(by).eq_missing(pl.lit(key)))
+        curve = kaplan_meier(group["calls"].to_list(), group["recovered"].to_list())
+        at_risk = [int((group["calls"] >= moment).sum()) for moment in range(h + 1)]
+        parts.append(
+            moments.join_asof(curve.rename({"time": "calls"}), on="calls")
+            .select(
+                pl.lit(key).cast(pl.String).alias(by),
+                pl.col("calls").cast(pl.Int64),
+                (1 - pl.col("survival").fill_null(1.0)).alias("recovered"),
+                (1 - pl.col("high").fill_null(1.0)).alias("low"),
+                (1 - pl.col("low").fill_null(1.0)).alias("high"),
+                pl.Series("at_risk", at_risk),
+            )
+        )  # fmt: skip
+    if not parts:
+        raise DerailError(f"no kind has {MIN_RUNS} perturbed responses, so no curve is shown")
+    role = pl.when("recovered").then(pl.lit("recovered")).otherwise(pl.lit("not_recovered"))
+    return Result(
+        kind="recovery_curves",
+        title=f"Recovery within {h} calls",
+        frame=pl.concat(parts),
+        method=f"Kaplan-Meier time to the first unperturbed response of the same tool within {h} calls, "
+        "censored where the run ends; 95 % intervals on the log-log scale, responses taken as independent.",
+        keys=(by,),
+        members=spells.select(by, "trajectory_id", role.alias("role")).unique(maintain_order=True),
+        source=runs,
+        warnings=(f"left out for fewer than {MIN_RUNS} responses: {', '.join(small)}",)
+        if small
+        else (),
+    )
+
+
 def recovery_times(runs: Trajectories, h: int = 5) -> pl.DataFrame:
     """A row per perturbed response: how many calls until the same tool answers unperturbed again.
 

@@ -56,6 +56,38 @@ def clustered_mean(
     return t_estimate(mean, se, groups, x.size, level)
 
 
+def clustered_share(
+    values: Sequence[bool], clusters: Sequence[object], level: float = 0.95
+) -> Estimate:
+    """The share of yes among values that cluster, with a Wilson interval that stays inside 0 and 1.
+
+    The interval is that of the effective sample size: n over the design effect, which is the
+    clustered variance over the binomial one, not below 1; with a t quantile of G-1 degrees of freedom
+    for G clusters (Korn and Graubard 1998; Dean and Pagano 2015). For rare events a t interval would
+    reach below 0, and have no width where nothing happened. ``p`` is nan: a share of 0 is no hypothesis.
+
+    >>> e = clustered_share([False] * 30, range(30))
+    >>> e.value, e.low, round(e.high, 3)
+    (0.0, 0.0, 0.122)
+    """
+    from scipy import special
+
+    mean = clustered_mean([float(value) for value in values], clusters, level)
+    n, share = mean.n, mean.value
+    if mean.clusters < 2:
+        return mean
+    binomial = share * (1 - share) / n
+    effect = max(1.0, mean.se**2 / binomial) if binomial > 0 else 1.0
+    effective = n / effect
+    t = float(special.stdtrit(mean.clusters - 1, 0.5 + level / 2))
+    middle = (share + t * t / (2 * effective)) / (1 + t * t / effective)
+    spread = share * (1 - share) / effective + t * t / (4 * effective**2)
+    half = t * math.sqrt(spread) / (1 + t * t / effective)
+    low = 0.0 if share == 0 else max(0.0, middle - half)
+    high = 1.0 if share == 1 else min(1.0, middle + half)
+    return Estimate(share, mean.se, low, high, math.nan, mean.clusters, n)
+
+
 def t_estimate(value: float, se: float, clusters: int, n: int, level: float = 0.95) -> Estimate:
     """Interval and two-sided p from a t distribution with ``clusters - 1`` degrees of freedom."""
     from scipy import special  # a second of import, and not everyone who loads logs needs it

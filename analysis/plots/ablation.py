@@ -7,65 +7,205 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from analysis.plots.marks import intervals, percent
+from analysis.plots.marks import colour_of, dash_of, intervals, legend, percent, shape_of
 from analysis.plots.registry import draws
-from analysis.plots.theme import BLUE, ORANGE, SERIES
+from analysis.plots.theme import BLUE, GREY, ORANGE, SMALL_SIZE
 from analysis.results import Result
 from loaders.errors import DerailError
 
 
-@draws("compare")
+def _discordant(frame: pl.DataFrame) -> str:
+    return f"{frame['pairs'].sum():,} pairs, {frame.select(pl.col('gained', 'lost').sum().cast(pl.Int64)).sum_horizontal().item():,} discordant"
+
+
+@draws("compare", events=_discordant)
 def compare(result: Result, width: int) -> Any:
-    baseline = result.frame["a"][0]
-    frame = result.frame.with_columns(pl.col("b").alias("label")).select(
-        "label", "difference", "low", "high", "gained", "lost", "pairs"
+    """Success of each arm beside its baseline on the same tasks, and the paired difference with its 95 % interval.
+
+    From ``ablation.compare``: columns ``a``, ``b``, ``rate_a``, ``rate_b``, ``difference``, ``low``,
+    ``high``, ``gained``, ``lost``, ``pairs``. Left the two rates, right what lies between them.
+    """
+    baselines = result.frame["a"].unique(maintain_order=True).to_list()
+    several = result.frame.height > 1
+    baseline, arm = (baselines[0], "arm" if several else result.frame["b"][0])
+    if len(baselines) > 1:
+        baseline = "baseline"
+    rows = result.frame.with_columns(
+        pl.col("b").alias("label")
+        if len(baselines) == 1
+        else pl.format("{} against {}", "b", "a").alias("label")
     )
-    drawn = intervals(
-        alt.Chart(frame).encode(y=alt.Y("label:N", title=None, sort=None)),
+    order = rows["label"].to_list()
+    y = alt.Y(
+        "label:N", title=None, sort=order, axis=alt.Axis(labels=several, labelLimit=150, grid=False)
+    )
+    each = (width - 24) // 2
+    ends = pl.concat(
+        rows.select("label", pl.lit(name).alias("of"), pl.col(rate).alias("success"))
+        for name, rate in ((baseline, "rate_a"), (arm, "rate_b"))
+    )
+    domain = [baseline, arm]
+    near = ends.select(
+        (pl.col("success").min() - 0.1).clip(lower_bound=0).alias("least"),
+        (pl.col("success").max() + 0.1).clip(upper_bound=1).alias("most"),
+    )
+    room = alt.Scale(domain=list(near.row(0)), nice=True)
+    bar = (
+        alt.Chart(rows)
+        .mark_rule(strokeWidth=4, color=GREY, opacity=0.45)
+        .encode(y=y, x=alt.X("rate_a:Q", title="success", scale=room, axis=percent()), x2="rate_b")
+    )
+    dots = (
+        alt.Chart(ends)
+        .mark_point(filled=True, size=95, opacity=1)
+        .encode(
+            y=y,
+            x="success:Q",
+            color=alt.Color(
+                "of:N",
+                title=None,
+                scale=alt.Scale(domain=domain, range=[ORANGE, BLUE]),
+                legend=legend(domain, width),
+            ),
+            shape=alt.Shape(
+                "of:N", title=None, scale=alt.Scale(domain=domain, range=["diamond", "circle"])
+            ),
+            tooltip=["label", "of", "success"],
+        )
+    )
+    numbers = (
+        alt.Chart(ends)
+        .mark_text(dy=-13, fontSize=SMALL_SIZE)
+        .encode(y=y, x="success:Q", text=alt.Text("success:Q", format=".1%"))
+    )
+    bare = alt.Y("label:N", title=None, sort=order, axis=None)
+    paired = intervals(
+        alt.Chart(
+            rows.select("label", "difference", "low", "high", "gained", "lost", "pairs")
+        ).encode(y=bare),
         "difference",
-        f"difference in success from {baseline}, 95 % interval",
-        tooltip=["label", "difference", "gained", "lost", "pairs"],
+        "paired difference, 95 % interval",
+        tooltip=["label", "difference", "low", "high", "gained", "lost", "pairs"],
         text=alt.Text("difference:Q", format="+.1%"),
-        axis=percent(),
+        axis=percent("+.0%"),
         reference=0,
     )
-    return drawn.properties(width=width, height=alt.Step(46))
+    height = alt.Step(40)
+    return alt.hconcat(
+        alt.layer(bar, dots, numbers).properties(width=each, height=height),
+        paired.properties(width=each, height=height),
+        spacing=24,
+    )
+
+
+@draws("differences")
+def differences(result: Result, width: int) -> Any:
+    """What else differs between arms, in standard deviations of the paired difference, with 95 % intervals.
+
+    From ``ablation.differences``: columns ``signal``, ``effect``, ``difference``, ``low``, ``high``,
+    ``total_a``, ``total_b``, ``p_adjusted``. One scale for signals of all units.
+    """
+    unit = pl.col("effect") / pl.col("difference")
+    rows = result.frame.filter(pl.col("effect").is_not_null() & (pl.col("difference") != 0))
+    if rows.is_empty():
+        raise DerailError("nothing that was counted differs between the arms")
+    rows = rows.with_columns(
+        (pl.col("low") * unit).alias("from"),
+        (pl.col("high") * unit).alias("to"),
+        pl.when(pl.col("p_adjusted") < 0.05)
+        .then(pl.lit("differs"))
+        .otherwise(pl.lit("not shown to differ"))
+        .alias("reading"),
+        (
+            pl.col("signal")
+            if rows.select("a", "b").n_unique() == 1
+            else pl.format("{} ({})", "signal", "b")
+        ).alias("label"),
+    ).select(
+        "label", "effect", "from", "to", "reading", "a", "total_a", "b", "total_b", "p_adjusted"
+    )
+    domain = ["differs", "not shown to differ"]
+    drawn = intervals(
+        alt.Chart(rows).encode(y=alt.Y("label:N", title=None, sort=rows["label"].to_list())),
+        "effect",
+        "difference per pair in standard deviations, 95 % interval",
+        low="from",
+        high="to",
+        tooltip=["label", "a", "total_a", "b", "total_b", "effect", "p_adjusted"],
+        colour=alt.Color(
+            "reading:N",
+            title=None,
+            scale=alt.Scale(domain=domain, range=[BLUE, GREY]),
+            legend=legend(domain, width),
+        ),
+        shape=alt.Shape(
+            "reading:N", title=None, scale=alt.Scale(domain=domain, range=["circle", "diamond"])
+        ),
+        reference=0,
+        size=60,
+    )
+    return drawn.properties(width=width, height=alt.Step(20))
 
 
 @draws("factors")
 def factors(result: Result, width: int) -> Any:
+    """Effects of factors and of their interactions on success within tasks, with 95 % intervals.
+
+    From ``factors.factors``: columns ``effect``, ``kind``, ``difference``, ``low``, ``high``,
+    ``p_adjusted``, ``tasks``, ``runs``.
+    """
     shown = result.frame.filter(pl.col("difference").is_not_null())
     if shown.is_empty():
         raise DerailError("every effect was refused: too few tasks have all that they need")
     domain = ["main", "interaction"]
     drawn = intervals(
-        alt.Chart(shown).encode(y=alt.Y("effect:N", title=None, sort=None)),
+        alt.Chart(shown).encode(y=alt.Y("effect:N", title=None, sort=shown["effect"].to_list())),
         "difference",
         "difference of success, 95 % interval",
         tooltip=["effect", "kind", "difference", "low", "high", "p_adjusted", "tasks", "runs"],
         text=alt.Text("difference:Q", format="+.1%"),
-        axis=alt.Axis(format="+.0%", grid=True),
+        axis=percent("+.0%"),
         colour=alt.Color(
-            "kind:N", title=None, scale=alt.Scale(domain=domain, range=[BLUE, ORANGE])
+            "kind:N",
+            title=None,
+            scale=alt.Scale(domain=domain, range=[BLUE, ORANGE]),
+            legend=legend(domain, width),
+        ),
+        shape=alt.Shape(
+            "kind:N", title=None, scale=alt.Scale(domain=domain, range=["circle", "diamond"])
         ),
         reference=0,
     )
-    return drawn.properties(width=width, height=alt.Step(38))
+    return drawn.properties(width=width, height=alt.Step(34))
 
 
 @draws("power")
 def power(result: Result, width: int) -> Any:
-    frame = result.frame.with_columns(pl.format("{} trials", "trials").alias("label"))
-    return (
-        alt.Chart(frame)
-        .mark_line(strokeWidth=2.5, point=alt.OverlayMarkDef(size=45, filled=True))
-        .encode(
-            x=alt.X("tasks:Q", scale=alt.Scale(type="log", nice=False), title="tasks (log scale)"),
-            y=alt.Y(
-                "detectable:Q", title="smallest detectable difference", axis=alt.Axis(format=".0%")
+    """The smallest difference that would be found, by the number of tasks, a line for each number of trials.
+
+    From ``power.plan``: columns ``tasks``, ``trials``, ``runs``, ``detectable``.
+    """
+    frame = result.frame.with_columns(
+        pl.format("{} trial{}", "trials", pl.when(pl.col("trials") > 1).then(pl.lit("s")).otherwise(pl.lit(""))).alias("label")
+    )  # fmt: skip
+    names = frame.sort("trials")["label"].unique(maintain_order=True).to_list()
+    base = alt.Chart(frame).encode(
+        x=alt.X(
+            "tasks:Q",
+            scale=alt.Scale(type="log", nice=False),
+            axis=alt.Axis(
+                values=frame["tasks"].unique().sort().to_list(), format="d", labelOverlap=True
             ),
-            color=alt.Color("label:N", title=None, sort=None, scale=alt.Scale(range=list(SERIES))),
-            tooltip=["tasks", "trials", "runs", "detectable"],
-        )
-        .properties(width=width, height=220)
+        ),
+        color=colour_of(names, width),
     )
+    line = base.mark_line(strokeWidth=2).encode(
+        y=alt.Y("detectable:Q", title="smallest detectable difference", axis=percent()),
+        strokeDash=dash_of(names, width),
+    )
+    point = base.mark_point(filled=True, size=45, opacity=1).encode(
+        y="detectable:Q",
+        shape=shape_of(names, width),
+        tooltip=["tasks", "trials", "runs", "detectable"],
+    )
+    return (line + point).properties(width=width, height=200)

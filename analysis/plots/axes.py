@@ -7,9 +7,9 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from analysis.plots.marks import intervals, percent, share
+from analysis.plots.marks import intervals, legend, percent, share
 from analysis.plots.registry import draws
-from analysis.plots.theme import BLUE, GREY, ORANGE
+from analysis.plots.theme import BLUE, GREY, ORANGE, PALE, SKY, SMALL_SIZE, SOFT
 from analysis.results import Result
 from loaders.errors import DerailError
 
@@ -18,7 +18,10 @@ _MOST_ROWS = 40
 
 @draws("axes")
 def axes(result: Result, width: int) -> Any:
-    """For each axis, in how many groups runs differ, agree, or are unknown."""
+    """For each of the five axes, in how many groups of runs they differ, agree, or are unknown: a bar each.
+
+    From ``axes.axes``: columns ``axis``, ``reading``, ``runs``.
+    """
     domain = ["differ", "same", "same where known", "unknown"]
     counted = (
         result.frame.filter(pl.col("runs") > 1)
@@ -36,12 +39,13 @@ def axes(result: Result, width: int) -> Any:
     colour = alt.Color(
         "reading:N",
         title="runs of a group",
-        scale=alt.Scale(domain=domain, range=[ORANGE, BLUE, "#9ec9e2", "#d9dce1"]),
+        scale=alt.Scale(domain=domain, range=[ORANGE, BLUE, SKY, PALE]),
+        legend=legend(domain, width),
     )
     noun = "tasks" if result.keys[:-1] == ("task_id",) else "groups"
     return (
         alt.Chart(counted)
-        .mark_bar(height=16)
+        .mark_bar(height=14)
         .encode(
             y=alt.Y("axis:N", title=None, sort=None),
             x=alt.X("groups:Q", title=f"{noun} with several runs", axis=alt.Axis(tickMinStep=1)),
@@ -49,13 +53,17 @@ def axes(result: Result, width: int) -> Any:
             order="order:Q",
             tooltip=["axis", "reading", "groups"],
         )
-        .properties(width=width, height=alt.Step(30))
+        .properties(width=width, height=alt.Step(24))
     )
 
 
 @draws("diff")
 def diff(result: Result, width: int) -> Any:
-    """How often runs of both arms differ in an item, and how often runs of one arm do."""
+    """How often runs of both arms differ in an item, and how often two runs of one arm do.
+
+    From ``armdiff.diff``: columns ``axis``, ``item``, ``between``, ``within_a``, ``within_b``,
+    ``verdict``. Items that tell the arms apart come first; 40 at most.
+    """
     shown = (
         result.frame.filter(pl.col("between").is_not_null())
         .with_columns(
@@ -86,16 +94,15 @@ def diff(result: Result, width: int) -> Any:
     domain = [name for name in names.values() if name in drawn["pairs"]]
     base = alt.Chart(drawn).encode(
         y=alt.Y(
-            "label:N", title=None, sort=shown["label"].to_list(), axis=alt.Axis(labelLimit=300)
+            "label:N", title=None, sort=shown["label"].to_list(), axis=alt.Axis(labelLimit=240)
         ),
         yOffset=alt.YOffset("pairs:N", sort=domain),
-        x=alt.X(
-            "share:Q", title="pairs of runs of a task that differ", scale=share(), axis=percent()
-        ),
+        x=alt.X("share:Q", title="pairs of runs that differ", scale=share(), axis=percent()),
         color=alt.Color(
             "pairs:N",
             title=None,
-            scale=alt.Scale(domain=domain, range=[ORANGE, GREY, GREY][: len(domain)]),
+            scale=alt.Scale(domain=domain, range=[ORANGE, GREY, SOFT][: len(domain)]),
+            legend=legend(domain, width),
         ),
     )
     rule = base.mark_rule(strokeWidth=1.5, opacity=1).encode(x2=alt.X2Datum(0))
@@ -107,12 +114,16 @@ def diff(result: Result, width: int) -> Any:
         ),
         tooltip=["label", "pairs", "share", "verdict", "units"],
     )
-    return (rule + point).properties(width=width, height=alt.Step(26, **{"for": "position"}))
+    return (rule + point).properties(width=width, height=alt.Step(22, **{"for": "position"}))
 
 
 @draws("surface")
 def surface(result: Result, width: int) -> Any:
-    """Left, what each axis explains; right, its worst value against the mean of its settings."""
+    """How much of the variation each axis explains (left), and its worst value against the mean (right), with intervals.
+
+    From ``axes.surface``: columns ``axis``, ``explained``, ``low``, ``high``, ``worst_effect``,
+    ``worst_low``, ``worst_high``, ``worst_text``.
+    """
     told = pl.format("{} runs, {} tasks", "runs", "tasks")
     frame = result.frame.with_columns(
         pl.col("axis").str.replace("_", " "),
@@ -121,8 +132,8 @@ def surface(result: Result, width: int) -> Any:
     if frame["explained"].is_null().all() and frame["worst"].is_null().all():
         raise DerailError("every axis was refused: " + "; ".join(frame["refused"].unique()))
     panels = [
-        ("explained", "low", "high", "variation within a setting that it explains", ".0%"),
-        ("worst_effect", "worst_low", "worst_high", "worst value less the mean", "+.2f"),
+        ("explained", "low", "high", "variation it explains", ".0%"),
+        ("worst_effect", "worst_low", "worst_high", "worst value less mean", "+.2f"),
     ]
     each, order = (width - 20) // 2, frame["axis"].to_list()
     drawn: list[Any] = []
@@ -143,8 +154,8 @@ def surface(result: Result, width: int) -> Any:
         )
         refused = (
             base.transform_filter("!isValid(datum.value)")
-            .mark_text(fontSize=11, color=GREY)
+            .mark_text(fontSize=SMALL_SIZE, color=GREY)
             .encode(x=alt.value(each / 2), text=alt.value("no estimate"))
         )
-        drawn.append((estimates + refused).properties(width=each, height=alt.Step(38)))
+        drawn.append((estimates + refused).properties(width=each, height=alt.Step(32)))
     return alt.hconcat(*drawn, spacing=20)

@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from analysis.plots.marks import intervals, label, percent, series, share
+from analysis.plots.marks import colour_of, intervals, label, percent, shape_of, share
 from analysis.plots.registry import draws
 from analysis.results import Result
 from loaders.errors import DerailError
@@ -15,7 +15,11 @@ from loaders.errors import DerailError
 
 @draws("behaviour")
 def behaviour(result: Result, width: int) -> Any:
-    """Shares of steps or runs as dots with intervals; what is no share in a panel of its own."""
+    """Signals of behaviour as shares of steps or runs with intervals; what is no share stands beneath.
+
+    From ``behaviour.rates``: columns ``signal``, ``value``, ``low``, ``high``, ``unit``, ``showing``,
+    ``runs``, ``tasks``.
+    """
     known = result.frame.filter(pl.col("value").is_not_null())
     if known.is_empty():
         raise DerailError("no signal of behaviour could be measured in these logs")
@@ -23,16 +27,10 @@ def behaviour(result: Result, width: int) -> Any:
         "label", "signal", "value", "low", "high", "unit", "showing", "runs", "tasks"
     )
     arms = known["label"].unique(maintain_order=True).to_list()
-    colour = alt.Color(
-        "label:N",
-        title=None,
-        scale=alt.Scale(domain=arms, range=series(len(arms))),
-        legend=alt.Legend(symbolOpacity=1, symbolType="circle"),
-    )
     panels: list[Any] = []
     ratio, steps = pl.col("unit") == "ratio to chance", pl.col("unit") == "steps"
     for rows, title, shares in (
-        (known.filter(~ratio & ~steps), "share, 95 % interval clustered by task", True),
+        (known.filter(~ratio & ~steps), "share, 95 % interval", True),
         (known.filter(ratio), "errors right after an error, over chance", False),
         (known.filter(steps), "steps since something new", False),
     ):
@@ -51,10 +49,11 @@ def behaviour(result: Result, width: int) -> Any:
             tooltip=["label", "signal", "value", "low", "high", "unit", "showing", "runs", "tasks"],
             scale=share() if shares else alt.Scale(zero=True),
             axis=percent() if shares else alt.Axis(),
-            colour=colour if len(arms) > 1 else None,
+            colour=colour_of(arms, width) if len(arms) > 1 else None,
+            shape=shape_of(arms, width) if len(arms) > 1 else None,
             reference=1 if title.endswith("chance") else None,
-            size=70,
+            size=50,
         )
-        height = alt.Step(max(12, 26 // len(arms)))
+        height = alt.Step(max(8, 20 // len(arms)))
         panels.append(estimates.properties(width=width, height=height))
     return alt.vconcat(*panels) if len(panels) > 1 else panels[0]

@@ -7,16 +7,20 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from analysis.plots.marks import intervals, label, percent, series, share
+from analysis.plots.marks import colour_of, dash_of, intervals, label, percent, shape_of, share
 from analysis.plots.registry import draws
-from analysis.plots.theme import BLUE
+from analysis.plots.theme import BLUE, INK, SMALL_SIZE
 from analysis.results import Result
 from loaders.errors import DerailError
 
 
 @draws("components")
 def components(result: Result, width: int) -> Any:
-    """Shares of the variance as bars with intervals."""
+    """Share of the variance that lies between models, scaffolds, tasks and in their interactions, with 95 % intervals.
+
+    From ``generalization.components``: columns ``component``, ``share``, ``share_low``, ``share_high``,
+    ``variance``, ``levels``.
+    """
     shown = result.frame.filter(pl.col("share").is_not_null()).select(
         "component", "share", "share_low", "share_high", "variance", "levels"
     )
@@ -28,10 +32,8 @@ def components(result: Result, width: int) -> Any:
         x=alt.X("share:Q", title="share of variance, 95 % interval", scale=share(), axis=percent()),
         tooltip=["component", "share", "share_low", "share_high", "variance", "levels"],
     )
-    rule = base.mark_rule(strokeWidth=1.8, color="#222222").encode(
-        x="share_low:Q", x2="share_high:Q"
-    )
-    text = base.mark_text(align="left", dx=8, fontSize=11).encode(
+    rule = base.mark_rule(strokeWidth=1.8, color=INK).encode(x="share_low:Q", x2="share_high:Q")
+    text = base.mark_text(align="left", dx=8, fontSize=SMALL_SIZE).encode(
         x="end:Q", text=alt.Text("share:Q", format=".1%")
     )
     end = "isValid(datum.share_high) ? datum.share_high : datum.share"
@@ -42,7 +44,11 @@ def components(result: Result, width: int) -> Any:
 
 @draws("ranks")
 def ranks(result: Result, width: int) -> Any:
-    """A line for each model across scaffolds."""
+    """Success of each model in each scaffold with 95 % intervals: lines that cross are changes of rank.
+
+    From ``generalization.ranks``: the model and scaffold columns, ``success``, ``low``, ``high``,
+    ``rank``, ``tasks``, ``runs``.
+    """
     model, scaffold = result.keys
     shown = result.frame.filter(pl.col("success").is_not_null())
     if shown.is_empty():
@@ -58,7 +64,10 @@ def ranks(result: Result, width: int) -> Any:
 
 @draws("rank_agreement")
 def rank_agreement(result: Result, width: int) -> Any:
-    """Kendall's tau of each pair of scaffolds, with how many pairs of models swap."""
+    """Agreement of two scaffolds on the order of models (Kendall's tau), with how many pairs swap.
+
+    From ``generalization.agreement``: columns ``a``, ``b``, ``tau``, ``low``, ``high``, ``discordant``.
+    """
     shown = result.frame.filter(pl.col("tau").is_not_null())
     if shown.is_empty():
         raise DerailError("no two scaffolds share three models with enough runs")
@@ -81,7 +90,10 @@ def rank_agreement(result: Result, width: int) -> Any:
 
 @draws("reality")
 def reality(result: Result, width: int) -> Any:
-    """A line for each model from the benchmark to reality."""
+    """A line for each model from its benchmark result to that on real tasks, with 95 % intervals.
+
+    From ``generalization.reality``: columns ``benchmark``, ``real`` with their intervals and ranks.
+    """
     shown = result.frame.filter(pl.col("gap").is_not_null()).with_columns(
         label(result.keys).alias("model")
     )
@@ -105,25 +117,19 @@ def reality(result: Result, width: int) -> Any:
 def _slopes(drawn: pl.DataFrame, width: int, places: list[str], title: str) -> Any:
     models = drawn["model"].unique(maintain_order=True).to_list()
     is_share = bool(drawn["value"].is_between(0, 1).all())
-    x = alt.X(
-        "at:N",
-        title=None,
-        sort=places,
-        axis=alt.Axis(labelAngle=0, grid=False),
-        scale=alt.Scale(paddingInner=0.8, paddingOuter=0.2),
-    )
-    marks = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "stroke"]
+    crowded = max(map(len, places)) * 6 > width / len(places)
     base = alt.Chart(drawn).encode(
-        x=x,
-        xOffset=alt.XOffset("model:N", sort=models),
-        color=alt.Color(
-            "model:N",
+        x=alt.X(
+            "at:N",
             title=None,
-            scale=alt.Scale(domain=models, range=series(len(models))),
-            legend=alt.Legend(symbolOpacity=1),
+            sort=places,
+            axis=alt.Axis(labelAngle=-35 if crowded else 0, grid=False, labelLimit=150),
+            scale=alt.Scale(paddingInner=0.8, paddingOuter=0.2),
         ),
+        xOffset=alt.XOffset("model:N", sort=models),
+        color=colour_of(models, width, "model"),
     )
-    rule = base.mark_rule(strokeWidth=2, opacity=0.45).encode(
+    rule = base.mark_rule(strokeWidth=1.8, opacity=0.4).encode(
         y=alt.Y(
             "low:Q",
             title=f"{title}, 95 % interval",
@@ -132,16 +138,12 @@ def _slopes(drawn: pl.DataFrame, width: int, places: list[str], title: str) -> A
         ),
         y2="high:Q",
     )
-    line = base.mark_line(strokeWidth=2.5, opacity=0.85).encode(y="value:Q")
-    point = base.mark_point(size=75, filled=True, opacity=1).encode(
+    line = base.mark_line(strokeWidth=2.2, opacity=0.85).encode(
+        y="value:Q", strokeDash=dash_of(models, width, "model")
+    )
+    point = base.mark_point(size=60, filled=True, opacity=1).encode(
         y="value:Q",
-        shape=alt.Shape(
-            "model:N",
-            title=None,
-            scale=alt.Scale(
-                domain=models, range=[marks[n % len(marks)] for n in range(len(models))]
-            ),
-        ),
+        shape=shape_of(models, width, "model"),
         tooltip=["model", "at", "value", "low", "high", "rank", "runs"],
     )
-    return (rule + line + point).properties(width=width, height=260)
+    return (rule + line + point).properties(width=width, height=230)

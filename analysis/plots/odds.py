@@ -7,62 +7,91 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from analysis.plots.marks import intervals
+from analysis.plots.marks import legend, ratios
 from analysis.plots.registry import draws
-from analysis.plots.theme import BLUE, GREEN, GREY, ORANGE
+from analysis.plots.theme import BLUE, GREY, ORANGE, SMALL_SIZE
 from analysis.results import Result
 from loaders.errors import DerailError
 
+_READINGS = ["precedes failure", "not shown to matter", "precedes success"]
 
-@draws("triggers")
+
+def _failed_runs(frame: pl.DataFrame) -> str:
+    return f"{frame['exposed_failed'].sum():,} failures after an exposure"
+
+
+@draws("triggers", events=_failed_runs)
 def triggers(result: Result, width: int) -> Any:
+    """Odds ratio of failing after each exposure on a log axis, with its 95 % interval.
+
+    From ``breakdown.triggers``: columns ``exposure``, ``odds_ratio``, ``low``, ``high``,
+    ``p_adjusted`` and the four cells. Exposures without an estimate are left out; an interval that
+    runs off the axis ends in an arrow.
+    """
     shown = result.frame.filter(pl.col("odds_ratio").is_not_null())
     if shown.is_empty():
         raise DerailError("every exposure was refused: there are too few runs to estimate anything")
     shown = shown.with_columns(
         pl.when(pl.col("p_adjusted") >= 0.05)
-        .then(pl.lit("not shown to matter"))
+        .then(pl.lit(_READINGS[1]))
         .when(pl.col("odds_ratio") > 1)
-        .then(pl.lit("precedes failure"))
-        .otherwise(pl.lit("precedes success"))
+        .then(pl.lit(_READINGS[0]))
+        .otherwise(pl.lit(_READINGS[2]))
         .alias("reading"),
         pl.format(
             "{} of {}", "exposed_failed", pl.col("exposed_failed") + pl.col("exposed_succeeded")
         ).alias("failed"),
     ).select("exposure", "odds_ratio", "low", "high", "p_adjusted", "failed", "reading", "tasks")
-    colour = alt.Color(
-        "reading:N",
-        title=None,
-        scale=alt.Scale(
-            domain=["precedes failure", "not shown to matter", "precedes success"],
-            range=[ORANGE, GREY, GREEN],
-        ),
-    )
-    drawn = intervals(
-        alt.Chart(shown).encode(y=alt.Y("exposure:N", title=None, sort=None)),
+    order = shown["exposure"].to_list()
+
+    def base(rows: pl.DataFrame) -> Any:
+        return alt.Chart(rows).encode(y=alt.Y("exposure:N", title=None, sort=order))
+
+    return ratios(
+        base,
         "odds_ratio",
-        "odds ratio of failing (log scale), 95 % interval",
+        "odds ratio of failing, 95 % interval",
+        shown,
+        text=alt.Text("odds_ratio:Q", format=".3~g"),
         tooltip=["exposure", "odds_ratio", "low", "high", "p_adjusted", "failed"],
-        text=alt.Text("odds_ratio:Q", format=".2f"),
-        scale=alt.Scale(type="log", nice=False),
-        colour=colour,
-        reference=1,
-    )
-    return drawn.properties(width=width, height=alt.Step(42))
+        colour=alt.Color(
+            "reading:N",
+            title=None,
+            scale=alt.Scale(domain=_READINGS, range=[ORANGE, GREY, BLUE]),
+            legend=legend(_READINGS, width),
+        ),
+        shape=alt.Shape(
+            "reading:N",
+            title=None,
+            scale=alt.Scale(domain=_READINGS, range=["circle", "diamond", "square"]),
+        ),
+    ).properties(width=width, height=alt.Step(38))
 
 
-@draws("hazard")
+def _breaking_calls(frame: pl.DataFrame) -> str:
+    row = frame.row(0, named=True)
+    return f"{row['exposed_events'] + row['unexposed_events']:,} events"
+
+
+@draws("hazard", events=_breaking_calls)
 def hazard(result: Result, width: int) -> Any:
-    """Adjusted odds ratios with their intervals, and unadjusted ones as rings beneath."""
+    """Adjusted odds ratios of breaking at a call with 95 % intervals, unadjusted ones beneath each.
+
+    From ``hazard.hazard``: columns ``exposure``, ``odds_ratio``, ``low``, ``high``, ``unadjusted``,
+    ``unadjusted_low``, ``unadjusted_high``, ``exposed_events``, ``exposed_calls``. Exposures
+    without an estimate are left out; an interval that runs off the axis ends in an arrow.
+    """
     shown = result.frame.filter(pl.col("odds_ratio").is_not_null())
     if shown.is_empty():
         raise DerailError(
             "every exposure was refused: there are too few events to estimate anything"
         )
-    names = {"adjusted": ("odds_ratio", "low", "high")}
-    names["unadjusted"] = ("unadjusted", "unadjusted_low", "unadjusted_high")
+    names = {
+        "adjusted": ("odds_ratio", "low", "high"),
+        "unadjusted": ("unadjusted", "unadjusted_low", "unadjusted_high"),
+    }
     events = pl.format("{} of {} calls", "exposed_events", "exposed_calls").alias("broke")
-    drawn = pl.concat(
+    rows = pl.concat(
         shown.select(
             "exposure",
             pl.lit(which).alias("estimate"),
@@ -72,27 +101,45 @@ def hazard(result: Result, width: int) -> Any:
         )
         for which, columns in names.items()
     ).drop_nulls("ratio")
-    domain = list(names)
-    base = alt.Chart(drawn).encode(
-        y=alt.Y("exposure:N", title=None, sort=None), yOffset=alt.YOffset("estimate:N", sort=domain)
-    )
-    colour = alt.Color("estimate:N", title=None, scale=alt.Scale(domain=domain, range=[BLUE, GREY]))
-    text = (
-        base.transform_filter("datum.estimate == 'adjusted'")
-        .mark_text(dy=-11, fontSize=11)
-        .encode(x="ratio:Q", text=alt.Text("ratio:Q", format=".2f"), color=colour)
-    )
-    both = intervals(
+    order, domain = shown["exposure"].to_list(), list(names)
+
+    def base(rows: pl.DataFrame) -> Any:
+        return alt.Chart(rows).encode(
+            y=alt.Y("exposure:N", title=None, sort=order),
+            yOffset=alt.YOffset("estimate:N", sort=domain),
+        )
+
+    drawn = ratios(
         base,
         "ratio",
-        "odds ratio of the run breaking at a call (log scale), 95 % interval",
+        "odds ratio of breaking at a call, 95 % interval",
+        rows,
+        text=None,
         tooltip=["exposure", "estimate", "ratio", "low", "high", "p_adjusted", "broke"],
-        scale=alt.Scale(type="log", nice=False),
-        colour=colour,
+        colour=alt.Color(
+            "estimate:N",
+            title=None,
+            scale=alt.Scale(domain=domain, range=[BLUE, GREY]),
+            legend=legend(domain, width),
+        ),
         shape=alt.Shape(
             "estimate:N", title=None, scale=alt.Scale(domain=domain, range=["circle", "diamond"])
         ),
-        reference=1,
-        size=70,
+        size=65,
     )
-    return (both + text).properties(width=width, height=alt.Step(24))
+    # Numbers stand in a column of their own: beside points and whiskers they would overlap.
+    numbers = (
+        base(rows)
+        .mark_text(align="left", dx=8, fontSize=SMALL_SIZE)
+        .encode(
+            x=alt.value(width),
+            text=alt.Text("ratio:Q", format=".3~g"),
+            color=alt.Color(
+                "estimate:N",
+                title=None,
+                scale=alt.Scale(domain=domain, range=[BLUE, GREY]),
+                legend=legend(domain, width),
+            ),
+        )
+    )
+    return alt.layer(drawn, numbers).properties(width=width, height=alt.Step(20))

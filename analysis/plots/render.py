@@ -1,45 +1,81 @@
-"""Charts as SVG and PNG, drawn without a network."""
+"""Charts as SVG, PNG and PDF, drawn without a network."""
 
 from __future__ import annotations
 
 import base64
 import re
-from typing import Any, cast
+from typing import Any, Final, cast
 
+from analysis.plots.theme import THEMES, themed
 from loaders.errors import DerailError
 
 MAX_MARKS = 20_000
 """The renderer aborts the whole process at about a million marks; this is far below."""
 
+PIXELS_PER_INCH: Final = 96
+
 _LONGEST_TEXT = 200
+_LONGEST_READ_OUT = 2_000
+_READ_OUT = ("description", "usermeta")
 _UNDRAWABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_PAINT = re.compile(r'(?<= )(fill|stroke)="(#[0-9a-f]{6})"')
+_VERSION: Final = "6.4"
 
 
-def to_svg(chart: Any) -> str:
-    """The chart as SVG text.
+def to_svg(chart: Any, theme: str = "light") -> str:
+    """The chart as SVG text, in the colours of a theme of :mod:`analysis.plots.theme`.
 
+    ``page`` colours are CSS variables, for an SVG that stands in a page which defines them.
     Raises ``DerailError`` for more than ``MAX_MARKS`` rows; aggregate in Polars first.
     """
     import vl_convert
 
-    return vl_convert.vegalite_to_svg(_spec(chart), vl_version="6.4")
+    follows_page = theme == "page"
+    svg = vl_convert.vegalite_to_svg(
+        spec_of(chart, "light" if follows_page else theme), vl_version=_VERSION
+    )
+    return _PAINT.sub(_variable, svg) if follows_page else svg
 
 
-def to_png(chart: Any, scale: float = 2) -> bytes:
+def _variable(match: re.Match[str]) -> str:
+    name, colour = match.groups()
+    return f'{name}="{THEMES["page"].get(colour, colour)}"'
+
+
+def to_png(chart: Any, scale: float = 2, theme: str = "light") -> bytes:
     """The chart as PNG, at twice its size for sharp print and screens.
 
     Raises ``DerailError`` for more than ``MAX_MARKS`` rows; aggregate in Polars first.
     """
     import vl_convert
 
-    return vl_convert.vegalite_to_png(_spec(chart), vl_version="6.4", scale=scale)
+    return vl_convert.vegalite_to_png(spec_of(chart, theme), vl_version=_VERSION, scale=scale)
+
+
+def to_pdf(chart: Any, theme: str = "light") -> bytes:
+    """The chart as PDF with its fonts inside, at 96 pixels to the inch.
+
+    Raises ``DerailError`` for more than ``MAX_MARKS`` rows; aggregate in Polars first.
+    """
+    import vl_convert
+
+    points = 72 / PIXELS_PER_INCH
+    return vl_convert.vegalite_to_pdf(spec_of(chart, theme), vl_version=_VERSION, scale=points)
+
+
+def size_of(chart: Any) -> tuple[int, int]:
+    """Width and height of the drawn chart in pixels, labels and legend included."""
+    found = re.search(r'width="(\d+)" height="(\d+)"', to_svg(chart))
+    if found is None:  # every SVG of the renderer tells its size
+        raise DerailError("the renderer made an SVG without a size")
+    return int(found[1]), int(found[2])
 
 
 def use_offline_renderer() -> None:
     """Make notebooks draw Altair charts without a network, also when reopened without running.
 
     JupyterLab bundles Vega-Lite 5 and knows only its types, so the spec is labelled with that
-    version and a PNG goes with it for everything else.
+    version and a PNG goes with it for everything else. In JupyterLab, the colours follow its theme.
     """
     import altair as alt
 
@@ -53,20 +89,39 @@ def _bundle(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
     import vl_convert
 
     spec = drawable(spec)
-    png: bytes = vl_convert.vegalite_to_png(spec, vl_version="6.4", scale=2)
+    on_white = {**spec, "config": {**spec.get("config", {}), "background": "#ffffff"}}
+    png: bytes = vl_convert.vegalite_to_png(on_white, vl_version=_VERSION, scale=2)
     older = {
-        **spec,
+        **themed(spec, "jupyter"),
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
-        "usermeta": {"embedOptions": {"renderer": "svg"}},
+        "usermeta": {**spec.get("usermeta", {}), "embedOptions": {"renderer": "svg"}},
     }
     return {
         "application/vnd.vegalite.v5+json": older,
         "image/png": base64.b64encode(png).decode(),
-        "text/plain": "<chart>",
+        "text/plain": f"<chart: {spec.get('description', 'no description')}>",
     }
 
 
-def _spec(chart: Any) -> dict[str, Any]:
+def themed_chart(chart: Any, theme: str) -> Any:
+    """The chart itself in another theme, an Altair chart as before."""
+    if theme == "light":
+        return chart
+    import altair as alt
+
+    return alt.Chart.from_dict(themed(chart.to_dict(), theme))
+
+
+def undrawable() -> str:
+    """A pattern of the characters that the renderer can't draw, for the regular expressions of Polars."""
+    return r"[\x00-\x08\x0b-\x1f\x7f-\x9f\x{fffe}\x{ffff}]"
+
+
+def spec_of(chart: Any, theme: str = "light") -> dict[str, Any]:
+    """The Vega-Lite spec of a chart, safe to draw and in the colours of a theme.
+
+    Raises ``DerailError`` for more than ``MAX_MARKS`` rows; aggregate in Polars first.
+    """
     spec: dict[str, Any] = chart.to_dict(format="vega-lite")
     rows = sum(len(data) for data in spec.get("datasets", {}).values())
     if rows > MAX_MARKS:
@@ -74,23 +129,27 @@ def _spec(chart: Any) -> dict[str, Any]:
             f"{rows:,} rows are too many to draw (limit {MAX_MARKS:,}). Aggregate them first, for example "
             "frame.group_by(...).agg(...) in Polars."
         )
-    return drawable(spec)
+    return themed(drawable(spec), theme)
 
 
-def drawable(value: Any) -> Any:
+def drawable(value: Any, longest: int = _LONGEST_TEXT) -> Any:
     r"""A spec whose texts can be drawn: no control characters, none over 200 characters long.
 
     Names of tools, tasks and arms come from logs. A control character makes the renderer abort the
-    whole process, and a text of a megabyte makes it hang.
+    whole process, and a text of a megabyte makes it hang. A description, which is read out and not
+    drawn, may be longer.
 
     >>> drawable({"y": "a\x1b[31m"})
     {'y': 'a\ufffd[31m'}
     """
     if isinstance(value, str):
-        shown = value if len(value) <= _LONGEST_TEXT else value[: _LONGEST_TEXT - 1] + "…"
+        shown = value if len(value) <= longest else value[: longest - 1] + "…"
         return _UNDRAWABLE.sub("\ufffd", shown)
     if isinstance(value, list):
-        return [drawable(item) for item in cast(list[Any], value)]
+        return [drawable(item, longest) for item in cast(list[Any], value)]
     if isinstance(value, dict):
-        return {key: drawable(item) for key, item in cast(dict[str, Any], value).items()}
+        return {
+            key: drawable(item, _LONGEST_READ_OUT if key in _READ_OUT else longest)
+            for key, item in cast(dict[str, Any], value).items()
+        }
     return value

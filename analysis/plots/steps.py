@@ -7,94 +7,214 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from analysis.plots.marks import label, line_at, percent, share
+from analysis.plots.marks import (
+    colour_of,
+    highest,
+    label,
+    line_at,
+    names_in,
+    percent,
+    shape_of,
+    share,
+    steps,
+)
 from analysis.plots.registry import draws
-from analysis.plots.theme import BLUE, GREEN, GREY, ORANGE, SERIES
+from analysis.plots.theme import BLUE, GREY, ORANGE, SMALL_SIZE, SOFT
 from analysis.results import Result
 
+_ENDS = ["success", "failure", "cut off"]
 
-@draws("by_step")
+
+def _failures(frame: pl.DataFrame) -> str:
+    return f"{frame['failed'].sum():,} failures"
+
+
+@draws("by_step", events=_failures)
 def by_step(result: Result, width: int) -> Any:
+    """Of the runs that reach a step, the share that succeeds in the end: a line and 95 % band for each group.
+
+    From ``breakdown.by_step``: columns ``step``, ``success``, ``low``, ``high``, ``at_risk``.
+    """
     frame = result.frame.with_columns(label(result.keys).alias("label")).select(
         "label", "step", "success", "low", "high", "at_risk", "failed"
     )
-    colour = (
-        alt.Color(
-            "label:N",
-            title=None,
-            scale=alt.Scale(range=list(SERIES)),
-            legend=alt.Legend(symbolOpacity=1, symbolType="circle"),
-        )
-        if frame["label"].n_unique() > 1
-        else alt.value(BLUE)
-    )
+    names = names_in(frame)
     base = alt.Chart(frame).encode(
-        x=alt.X("step:Q", title="step (model call)", axis=alt.Axis(tickMinStep=1, grid=False))
+        x=alt.X("step:Q", axis=steps()), color=colour_of(names, width)
+    )  # fmt: skip
+    band = base.mark_area(opacity=0.15).encode(
+        y=alt.Y("low:Q", title="succeed in the end", scale=share(), axis=percent()), y2="high:Q"
     )
-    band = base.mark_area(opacity=0.16).encode(
-        y=alt.Y("low:Q", title="succeed in the end", scale=share(), axis=percent()),
-        y2="high:Q",
-        color=colour,
+    line = base.mark_line(strokeWidth=2.2).encode(y="success:Q")
+    point = base.mark_point(size=38, filled=True, opacity=1).encode(
+        y="success:Q",
+        shape=shape_of(names, width),
+        tooltip=["label", "step", "success", "at_risk", "failed"],
     )
-    line = base.mark_line(strokeWidth=2.5).encode(y="success:Q", color=colour)
-    point = base.mark_circle(size=45, opacity=1).encode(
-        y="success:Q", color=colour, tooltip=["label", "step", "success", "at_risk", "failed"]
-    )
-    return (band + line + point).properties(width=width, height=220)
+    return (band + line + point).properties(width=width, height=210)
 
 
-@draws("incidence")
+@draws("by_step", usual=False, events=_failures)
+def hazard_by_step(result: Result, width: int) -> Any:
+    """Of the runs that make a call, the share that fails with it: a point and 95 % interval at each step.
+
+    From ``breakdown.by_step``: columns ``step``, ``hazard``, ``hazard_low``, ``hazard_high``,
+    ``failed``, ``at_risk``.
+    """
+    frame = result.frame.with_columns(label(result.keys).alias("label")).select(
+        "label", "step", "hazard", "hazard_low", "hazard_high", "failed", "at_risk"
+    )
+    names = names_in(frame)
+    each = width / max(1, frame["step"].n_unique())
+    spread = min(4.0, each / max(2, len(names) + 1))
+    base = alt.Chart(frame).encode(
+        x=alt.X("step:Q", axis=steps()),
+        xOffset=alt.XOffset(
+            "label:N",
+            sort=names,
+            scale=alt.Scale(
+                domain=names,
+                range=[spread * (n - (len(names) - 1) / 2) for n in range(len(names))],
+                type="ordinal",
+            ),
+        ),
+        color=colour_of(names, width),
+    )
+    rule = base.mark_rule(strokeWidth=2, opacity=0.5).encode(
+        y=alt.Y(
+            "hazard_low:Q", title="fail at this call", axis=percent(), scale=alt.Scale(zero=True)
+        ),
+        y2="hazard_high:Q",
+    )
+    line = base.mark_line(strokeWidth=1.4, opacity=0.7).encode(y="hazard:Q")
+    point = base.mark_point(size=42, filled=True, opacity=1).encode(
+        y="hazard:Q",
+        shape=shape_of(names, width),
+        tooltip=["label", "step", "hazard", "hazard_low", "hazard_high", "failed", "at_risk"],
+    )
+    return (rule + line + point).properties(width=width, height=190)
+
+
+def _ends(frame: pl.DataFrame) -> str:
+    counted = dict(frame.group_by("end").agg(pl.col("events").sum()).rows())
+    words = {"failure": "failures", "success": "successes", "cut off": "cut off"}
+    return " · ".join(f"{counted[end]:,} {word}" for end, word in words.items() if end in counted)
+
+
+@draws("incidence", events=_ends)
 def incidence(result: Result, width: int) -> Any:
-    """A curve for each end; groups side by side."""
+    """How many runs have succeeded, failed or been cut off by each call, with the runs still going beneath.
+
+    From ``survival.cumulative_incidence``: columns ``step``, ``end``, ``incidence``, ``low``,
+    ``high``, ``at_risk``, ``events``. Groups stand side by side, three in a row.
+    """
     frame = result.frame.with_columns(label(result.keys).alias("label")).select(
         "label", "step", "end", "incidence", "low", "high", "at_risk", "events"
     )
-    domain = ["failure", "success", "cut off"]
+    groups = names_in(frame)
+    across = min(3, len(groups))
+    each = max(100, (width - 34 * (across - 1)) // across)
+    last = highest(frame, "step")
     colour = alt.Color(
         "end:N",
         title=None,
-        scale=alt.Scale(domain=domain, range=[ORANGE, GREEN, GREY]),
-        legend=alt.Legend(symbolOpacity=1, symbolType="circle"),
+        scale=alt.Scale(domain=_ENDS, range=[BLUE, ORANGE, GREY]),
+        legend=alt.Legend(symbolOpacity=1, columns=3, symbolType="stroke"),
     )
-    base = alt.Chart().encode(
-        x=alt.X("step:Q", title="model calls made", axis=alt.Axis(tickMinStep=1, grid=False)),
-        color=colour,
+    dash = alt.StrokeDash(
+        "end:N", title=None, scale=alt.Scale(domain=_ENDS, range=[[1, 0], [6, 3], [2, 2]])
     )
-    band = base.mark_area(opacity=0.16, interpolate="step-after").encode(
-        y=alt.Y("low:Q", title="runs that ended so", scale=share(), axis=percent()), y2="high:Q"
-    )
-    line = base.mark_line(strokeWidth=2.5, interpolate="step-after").encode(
-        y="incidence:Q", tooltip=["label", "end", "step", "incidence", "at_risk", "events"]
-    )
-    groups = frame["label"].n_unique()
-    each = max(140, width // groups - 20 * (groups > 1))
-    drawn: Any = alt.layer(band, line, data=frame).properties(width=each, height=220)
-    if groups == 1:
-        return drawn
-    return drawn.facet(column=alt.Column("label:N", title=None, sort=None))
-
-
-@draws("event_study")
-def event_study(result: Result, width: int) -> Any:
-    """Effects by moment; a line marks the exposure, the base call is a ring."""
-    shown = result.frame.filter(pl.col("effect").is_not_null()).with_columns(
-        (pl.col("tau") == -1).alias("base")
-    )
-    base = alt.Chart(shown).encode(
-        x=alt.X(
-            "tau:Q",
-            title="calls since the exposure was met",
-            axis=alt.Axis(tickMinStep=1, grid=False),
+    panels: list[Any] = []
+    for n, group in enumerate(groups):
+        rows = frame.filter(pl.col("label") == group)
+        first = n % across == 0
+        base = alt.Chart(rows).encode(
+            x=alt.X(
+                "step:Q",
+                axis=steps("calls made"),
+                scale=alt.Scale(domain=[0, last], nice=False),
+            ),
+            color=colour,
         )
+        axis = percent() if first else percent(labels=False)
+        band = base.mark_area(opacity=0.15, interpolate="step-after").encode(
+            y=alt.Y(
+                "low:Q", title="runs that ended so" if first else None, scale=share(), axis=axis
+            ),
+            y2="high:Q",
+        )
+        line = base.mark_line(strokeWidth=2.2, interpolate="step-after").encode(
+            y="incidence:Q",
+            strokeDash=dash,
+            tooltip=["label", "end", "step", "incidence", "low", "high", "at_risk", "events"],
+        )
+        titled = alt.TitleParams(
+            text=group if len(groups) > 1 else "", orient="top", anchor="middle", fontSize=11
+        )
+        curve = alt.layer(band, line).properties(width=each, height=170, title=titled)
+        panels.append(
+            alt.vconcat(curve, _at_risk(rows, each, last, first=first), spacing=4)
+        )  # fmt: skip
+    return alt.concat(*panels, columns=across, spacing=18)
+
+
+def _at_risk(rows: pl.DataFrame, width: int, last: int, *, first: bool) -> Any:
+    """The runs that still go on, at a few moments, written beneath the curve."""
+    left = rows.select("step", "at_risk").unique().sort("step")
+    every = -(-left.height // max(1, width // 26))
+    told = left.gather_every(every).with_columns(pl.lit("going").alias("row"))
+    return (
+        alt.Chart(told)
+        .mark_text(fontSize=SMALL_SIZE, color=SOFT)
+        .encode(
+            x=alt.X("step:Q", axis=None, scale=alt.Scale(domain=[0, last], nice=False)),
+            y=alt.Y("row:N", title=None, axis=alt.Axis(labels=first, domain=False)),
+            text=alt.Text("at_risk:Q", format=",d"),
+        )
+        .properties(width=width, height=14)
     )
-    band = base.mark_area(opacity=0.16, color=BLUE).encode(
-        y=alt.Y("low:Q", title="change against runs not exposed, 95 % interval"), y2="high:Q"
+
+
+def _exposed(frame: pl.DataFrame) -> str:
+    met = frame.filter(pl.col("tau") == 0)["exposed"]
+    return f"{met[0] if len(met) else 0:,} exposed runs at the moment itself"
+
+
+@draws("event_study", events=_exposed)
+def event_study(result: Result, width: int) -> Any:
+    """Change around the first exposure against runs not exposed, with 95 % intervals; hollow before it.
+
+    From ``event_study.event_study``: columns ``tau``, ``effect``, ``low``, ``high``, ``p``,
+    ``exposed``, ``controls``. If runs were alike before, the hollow points lie on the zero line.
+    """
+    shown = result.frame.filter(pl.col("effect").is_not_null()).with_columns(
+        pl.when(pl.col("tau") < 0)
+        .then(pl.lit("before (no effect possible)"))
+        .otherwise(pl.lit("from the exposure on"))
+        .alias("time")
     )
-    line = base.mark_line(strokeWidth=2, color=BLUE).encode(y="effect:Q")
-    point = base.mark_point(size=55, filled=True, opacity=1, color=BLUE).encode(
+    domain = ["before (no effect possible)", "from the exposure on"]
+    base = alt.Chart(shown).encode(
+        x=alt.X("tau:Q", axis=steps("calls since the exposure was met")),
+        color=alt.Color(
+            "time:N",
+            title=None,
+            scale=alt.Scale(domain=domain, range=[GREY, BLUE]),
+            legend=alt.Legend(symbolOpacity=1, columns=2),
+        ),
+    )
+    rule = base.mark_rule(strokeWidth=2, opacity=0.55).encode(
+        y=alt.Y("low:Q", title="change, 95 % interval", scale=alt.Scale(zero=True)), y2="high:Q"
+    )
+    line = (
+        alt.Chart(shown).mark_line(strokeWidth=1.2, color=GREY).encode(x="tau:Q", y="effect:Q")
+    )  # fmt: skip
+    point = base.mark_point(size=52, filled=True, opacity=1).encode(
         y="effect:Q",
-        color=alt.condition("datum.base", alt.value(GREY), alt.value(BLUE)),
+        shape=alt.Shape(
+            "time:N", title=None, scale=alt.Scale(domain=domain, range=["diamond", "circle"])
+        ),
         tooltip=["tau", "effect", "low", "high", "p", "exposed", "controls"],
     )
     moment = line_at(x=-0.5, colour=ORANGE)
-    return alt.layer(line_at(y=0), moment, band, line, point).properties(width=width, height=220)
+    return alt.layer(line_at(y=0), moment, line, rule, point).properties(width=width, height=200)
