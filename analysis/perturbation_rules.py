@@ -6,9 +6,6 @@ from typing import Final
 
 import polars as pl
 
-_MIN_JSON_RESPONSES = 20
-_OVERSIZED_CHARS = 40_000
-
 # What an error message says. Only applied where something else proves that it is an error message
 # (a flag, a status, an error field), or anchored at the start of the response.
 MEANING: Final = {
@@ -276,84 +273,6 @@ def from_patterns(table: pl.DataFrame) -> pl.DataFrame:
                 "encoding",
                 "pattern",
                 "over 1 % replacement or control characters",
-            ),
-        ]
-    )
-
-
-def from_statistics(table: pl.DataFrame) -> pl.DataFrame:
-    """What shows only against the other responses of the same tool, or of the same run."""
-    of_tool = pl.len().over("tool")
-    usually_json = (pl.col("json").mean().over("tool") >= 0.95) & (of_tool >= _MIN_JSON_RESPONSES)
-    ordinary = ~pl.col("broken")
-    key_set = (
-        pl.when("json")
-        .then(pl.col("text").str.extract_all(r'"[^"\\]{1,64}"\s*:').list.unique().list.sort())
-    )  # fmt: skip
-    keys = table.select(*KEYS, "injected", ordinary.alias("ordinary"), key_set.alias("keys"))
-    modal = (
-        keys.filter(pl.col("ordinary"), pl.col("keys").list.len() > 0)
-        .group_by("tool", "keys")
-        .len()
-        .with_columns((pl.col("len") / pl.col("len").sum().over("tool")).alias("share"))
-        .filter(
-            (pl.col("share") >= 0.6) & (pl.col("len").sum().over("tool") >= _MIN_JSON_RESPONSES)
-        )
-        .sort("tool", "len", descending=True)
-        .unique("tool", keep="first", maintain_order=True)
-        .select("tool", pl.col("keys").alias("usual"))
-    )
-    shared = pl.col("keys").list.set_intersection("usual").list.len()
-    either = pl.col("keys").list.set_union("usual").list.len()
-    drifted = keys.join(modal, on="tool").filter(
-        pl.col("ordinary"), pl.col("keys").list.len() > 0, shared / either < 0.6
-    )
-    long = (pl.col("chars") > _OVERSIZED_CHARS) | (
-        (of_tool >= 100)
-        & (pl.col("chars") > 4 * pl.col("chars").quantile(0.99).over("tool"))
-        & (pl.col("chars") > 4_000)
-    )
-    same = ["run", "tool", "arguments"]
-    before = pl.when(~pl.col("broken").shift(1).over(same)).then(pl.col("text").shift(1).over(same))
-    writes_before = pl.col("writes").shift(1).over(same)
-    seen = before.is_not_null() & pl.col("arguments").is_not_null() & pl.col("is_read") & ordinary
-    unwritten = pl.col("writes") == writes_before
-    return pl.concat(
-        [
-            hits(
-                table.filter(usually_json),
-                pl.col("json_like") & ~pl.col("json") & ordinary,
-                "malformed",
-                "statistic",
-                "looks like JSON and does not parse, for a tool that nearly always returns JSON",
-            ),
-            hits(
-                drifted,
-                pl.lit(value=True),
-                "schema_drift",
-                "statistic",
-                "keys unlike the tool's usual ones (Jaccard under 0.6)",
-            ),
-            hits(
-                table,
-                long,
-                "oversized",
-                "statistic",
-                "over 40,000 characters, or 4 times the tool's P99",
-            ),
-            hits(
-                table,
-                seen & (before == pl.col("text")) & ~unwritten & (pl.col("chars") > 2),
-                "stale",
-                "statistic",
-                "same call, same response, although the agent wrote in between",
-            ),
-            hits(
-                table,
-                seen & (before != pl.col("text")) & unwritten,
-                "contradiction",
-                "statistic",
-                "same call, other response, although the agent wrote nothing in between",
             ),
         ]
     )

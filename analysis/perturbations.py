@@ -13,6 +13,8 @@ from typing import Final
 import polars as pl
 
 from analysis import perturbation_rules as rules
+from analysis.perturbation_statistics import Tools, within_runs
+from analysis.remembered import once_for_each_set
 from analysis.results import Result
 from analysis.signals import repeated_calls, responses
 from loaders import Trajectories
@@ -65,6 +67,22 @@ def detect(runs: Trajectories) -> pl.DataFrame:
     >>> set(found["code"].unique()) <= set(CODES)
     True
     """
+    return _detected(runs)
+
+
+@once_for_each_set
+def _detected(runs: Trajectories) -> pl.DataFrame:
+    hits: list[pl.DataFrame] = []
+    tools = Tools(lambda part: _alone(part)[1])
+    for part in runs.parts():
+        alone, table = _alone(part)
+        tools.add(part, table)
+        hits += [alone, within_runs(table), _context_limits(part)]
+    return _named(pl.concat([*hits, tools.unlike()]))
+
+
+def _alone(runs: Trajectories) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What the responses show by themselves; and all of them with their features and ``broken``."""
     table = rules.with_features(responses(runs))
     alone = pl.concat(
         [
@@ -75,10 +93,12 @@ def detect(runs: Trajectories) -> pl.DataFrame:
         ]
     )
     broken = alone.select("run", "seq", pl.lit(value=True).alias("broken")).unique()
-    table = table.join(broken, on=["run", "seq"], how="left", maintain_order="left").with_columns(
-        pl.col("broken").fill_null(value=False)
-    )
-    hits = pl.concat([alone, rules.from_statistics(table), _context_limits(runs)])
+    table = table.join(broken, on=["run", "seq"], how="left", maintain_order="left")
+    return alone, table.with_columns(pl.col("broken").fill_null(value=False))
+
+
+def _named(hits: pl.DataFrame) -> pl.DataFrame:
+    """A row per response and code, on the best evidence, with its cause."""
     rank = pl.col("evidence").replace_strict(
         {name: number for number, name in enumerate(EVIDENCE)}, return_dtype=pl.Int8
     )
@@ -93,7 +113,7 @@ def detect(runs: Trajectories) -> pl.DataFrame:
         .otherwise(pl.lit("unknown"))
     )
     return (
-        hits.sort("run", "seq", rank, order)
+        hits.sort("run", "seq", rank, order, maintain_order=True)
         .unique(["run", "seq", "code"], keep="first", maintain_order=True)
         .with_columns(
             cause.alias("cause"), pl.col("seq").is_first_distinct().over("run").alias("primary")

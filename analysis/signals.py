@@ -62,27 +62,27 @@ def repeated_calls(runs: Trajectories) -> pl.DataFrame:
     Columns: ``run``, ``trajectory_id``, ``seq``, ``step``, ``tool``, ``repeats`` (``seq`` of the call
     that it repeats), ``streak`` (how many repeats in a row so far, 1 for the first). Calls without logged arguments are never repeats.
     """
-    is_user = pl.col("kind") == "user"
-    turn = is_user.cum_sum().over("run")
     calls = (
-        runs.events.filter(pl.col("kind").is_in(["tool_call", "user"]))
-        .select(
-            "run", "trajectory_id", "seq", "step", "kind", "tool", "arguments", turn.alias("turn")
-        )
+        runs.clustered("events")
+        .filter(pl.col("kind").is_in(["tool_call", "user"]))
+        .with_columns((pl.col("kind") == "user").cum_sum().alias("turn"))
         .filter(pl.col("kind") == "tool_call")
-        .collect()
+        .select("run", "trajectory_id", "seq", "step", "tool", "arguments", "turn")
+        .with_row_index("place")
     )
-    call = pl.struct("turn", "tool", "arguments")
-    is_same = (call == call.shift(1).over("run")).fill_null(value=False) & pl.col(
-        "arguments"
-    ).is_not_null()
-    calls = calls.with_columns(
-        is_same.alias("same"), pl.col("seq").shift(1).over("run").alias("repeats")
-    )
-    block = (~pl.col("same")).cum_sum().over("run")
+    # Rows of a run stand together, so that the row before is the call before: no window is needed.
+    is_same = pl.all_horizontal(
+        pl.col(name) == pl.col(name).shift(1) for name in ("run", "turn", "arguments")
+    ) & pl.col("tool").eq_missing(pl.col("tool").shift(1))
+    is_same = is_same.fill_null(value=False)
+    first_of_its_kind = pl.when(~is_same).then("place").forward_fill()
     return (
-        calls.with_columns(block.alias("block"))
-        .with_columns((pl.int_range(pl.len()).over("run", "block")).cast(pl.Int64).alias("streak"))
+        calls.with_columns(
+            is_same.alias("same"),
+            pl.col("seq").shift(1).alias("repeats"),
+            (pl.col("place") - first_of_its_kind).cast(pl.Int64).alias("streak"),
+        )
         .filter("same")
         .select("run", "trajectory_id", "seq", "step", "tool", "repeats", "streak")
+        .collect(engine="streaming")
     )

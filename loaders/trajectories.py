@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from loaders.card import Summary
 
 _KEYED = ("trajectories", "steps", "events")
+_ORDER = {"trajectories": ("run",), "steps": ("run", "step"), "events": ("run", "seq")}
+
+
+PART_EVENTS = 1 << 18
+"""About how many events a part of ``Trajectories.parts`` has: some 100 MB of text at most, as logs go."""
 
 
 class Trajectories:
@@ -40,14 +45,21 @@ class Trajectories:
     False
     """
 
-    def __init__(self, tables: dict[str, pl.LazyFrame], stored_at: Path | None = None) -> None:
+    def __init__(
+        self,
+        tables: dict[str, pl.LazyFrame],
+        stored_at: Path | None = None,
+        is_clustered: bool = False,
+    ) -> None:
         self._tables = tables
         self._stored_at = stored_at
+        self._is_clustered = is_clustered
 
     @classmethod
     def from_frames(cls, frames: dict[str, pl.DataFrame]) -> Trajectories:
         """From the five tables in memory."""
-        return cls({name: frames[name].lazy() for name in TABLES})
+        tables = {name: frames[name].lazy() for name in TABLES}
+        return cls(tables, is_clustered=all(frames[name]["run"].is_sorted() for name in _KEYED))
 
     @property
     def trajectories(self) -> pl.LazyFrame:
@@ -74,14 +86,67 @@ class Trajectories:
         """What was not read, or read with doubt; see ``loaders.schema.PROBLEMS``."""
         return self._tables["problems"]
 
+    def clustered(self, table: str) -> pl.LazyFrame:
+        """``trajectories``, ``steps`` or ``events``, with all rows of a run together and runs ascending.
+
+        Polars knows of it, so that ``group_by("run")`` streams any aggregation in little memory, and
+        neighbours in the frame are neighbours in the run: ``shift`` needs only the mask that the run is
+        the same. A store is so as it lies; tables in memory are sorted where they are not.
+
+        >>> import loaders, polars as pl
+        >>> runs = loaders.load("sample_logs/study")
+        >>> same = pl.col("tool") == pl.col("tool").shift(1)
+        >>> runs.clustered("events").group_by("run").agg(same.sum()).collect().height == len(runs)
+        True
+        """
+        rows = self._tables[table]
+        if not self._is_clustered:
+            rows = rows.sort("run", maintain_order=True)
+        return rows.set_sorted("run")
+
+    def parts(self, events: int = PART_EVENTS) -> Iterator[Trajectories]:
+        """The runs in order, in sets of whole runs with about so many events each.
+
+        What looks at one run at a time can go through a store of any size in the memory of one part.
+
+        >>> import loaders
+        >>> runs = loaders.load("sample_logs/study")
+        >>> sum(len(part) for part in runs.parts(events=500)) == len(runs)
+        True
+        """
+        columns = ("run", "events") if self._is_clustered else ("run",)
+        sizes = self.trajectories.select(columns).collect()
+        if not self._is_clustered or sizes["events"].sum() <= events:
+            yield self
+            return
+        before = pl.col("events").fill_null(0).cum_sum() - pl.col("events").fill_null(0)
+        ranges = (
+            sizes.sort("run")
+            .group_by((before // events).alias("part"), maintain_order=True)
+            .agg(pl.col("run").min().alias("first"), pl.col("run").max().alias("last"))
+        )
+        for first, last in ranges.select("first", "last").iter_rows():
+            yield self._between(first, last)
+
+    def _between(self, first: int | None, last: int | None) -> Trajectories:
+        """The runs numbered so. The bounds let a store skip whole row groups, which a join could not."""
+        inside = pl.col("run").is_between(pl.lit(first, pl.Int64), pl.lit(last, pl.Int64))
+        tables = {name: self._tables[name].filter(inside) for name in _KEYED}
+        return Trajectories({**self._tables, **tables}, self._stored_at, self._is_clustered)
+
     @cached_property
     def _collected_runs(self) -> pl.DataFrame:
         return self.trajectories.collect()
 
+    @cached_property
+    def _names(self) -> pl.DataFrame:
+        """``run`` and ``trajectory_id`` of every run: enough to find one by its id."""
+        return self.trajectories.select("run", "trajectory_id").collect()
+
     @property
     def ids(self) -> list[str]:
         """The ``trajectory_id`` of every run, in order."""
-        return self._collected_runs["trajectory_id"].to_list()
+        return self._names["trajectory_id"].to_list()
 
     @property
     def labels(self) -> list[str]:
@@ -110,16 +175,14 @@ class Trajectories:
         conditions += [_equals(name, value) for name, value in equal.items()]
         kept = self._collected_runs.filter(*conditions) if conditions else self._collected_runs
         keys = kept.select("run")
-        tables = {**self._tables, "trajectories": kept.lazy()}
-        # The bounds let a store skip whole row groups, which the join alone could not.
-        low, high = keys["run"].min(), keys["run"].max()
-        for name in ("steps", "events"):
-            tables[name] = (
-                tables[name]
-                .filter(pl.col("run").is_between(pl.lit(low, pl.Int64), pl.lit(high, pl.Int64)))
-                .join(keys.lazy(), on="run", how="semi", maintain_order="left")
-            )
-        return Trajectories(tables, self._stored_at)
+        low, high = cast(int | None, keys["run"].min()), cast(int | None, keys["run"].max())
+        tables = {**self._between(low, high)._tables, "trajectories": kept.lazy()}
+        if kept.height < self._collected_runs.height:
+            for name in ("steps", "events"):
+                tables[name] = tables[name].join(
+                    keys.lazy(), on="run", how="semi", maintain_order="left"
+                )
+        return Trajectories(tables, self._stored_at, self._is_clustered)
 
     def __getitem__(self, trajectory_id: str) -> Trajectories:
         """One run by its id, as a set of one.
@@ -131,11 +194,12 @@ class Trajectories:
         >>> len(runs[runs.ids[0]])
         1
         """
-        if trajectory_id not in self.ids:
+        found = self._names.filter(pl.col("trajectory_id") == str(trajectory_id))["run"]
+        if found.is_empty():
             close = get_close_matches(str(trajectory_id), self.ids, 1)
             meant = f" Did you mean {close[0]!r}?" if close else ""
             raise KeyError(f"no run has the id {trajectory_id!r}.{meant} All ids are in runs.ids")
-        return self.filter([trajectory_id])
+        return self._between(found[0], found[0])
 
     def _ipython_key_completions_(self) -> list[str]:
         return self.ids
@@ -165,7 +229,8 @@ class Trajectories:
             )
         check_labels(name for name in labels.columns if name not in keys)
         runs = with_labels(self._collected_runs, labels, keys)
-        return Trajectories({**self._tables, "trajectories": runs.lazy()}, self._stored_at)
+        tables = {**self._tables, "trajectories": runs.lazy()}
+        return Trajectories(tables, self._stored_at, self._is_clustered)
 
     def __add__(self, other: Trajectories) -> Trajectories:
         """Both sets as one; runs are numbered through.
@@ -191,7 +256,7 @@ class Trajectories:
                 theirs = theirs.with_columns(pl.col("run") + offset)
             tables[name] = pl.concat([mine, theirs], how="diagonal_relaxed")
         tables["tools"] = tables["tools"].unique(maintain_order=True)
-        return Trajectories(tables)
+        return Trajectories(tables, is_clustered=self._is_clustered and other._is_clustered)
 
     # ------------------------------------------------------------------ look closer
 
@@ -209,7 +274,7 @@ class Trajectories:
         event = run.events.filter(pl.col("seq") == seq).select("source_pos").collect()
         if event.is_empty():
             raise KeyError(f"run {trajectory_id!r} has no event {seq}")
-        name = run._collected_runs["source"].item()
+        name = run.trajectories.select("source").collect().item()
         return raw_record(name, event["source_pos"].item())
 
     @property
@@ -253,15 +318,12 @@ class Trajectories:
                 raise DerailError(f"these runs are read from {folder}; give another folder")
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in self._tables.items():
-            table.sink_parquet(
-                _unfinished(folder, name),
-                compression="zstd",
-                compression_level=1,
-                row_group_size=16_384,
-            )
+            _sink(table, _unfinished(folder, name))
+            if name in _KEYED and not _is_in_order(_unfinished(folder, name), _ORDER[name]):
+                _sink(table.sort(_ORDER[name]), _unfinished(folder, name))
         for name in self._tables:
             _unfinished(folder, name).replace(folder / f"{name}.parquet")
-        manifest = {"store": "derail", "schema_version": SCHEMA_VERSION}
+        manifest = {"store": "derail", "schema_version": SCHEMA_VERSION, "clustered_by": "run"}
         (folder / _MANIFEST).write_text(json.dumps(manifest) + "\n")
         return folder
 
@@ -343,6 +405,17 @@ def _described(dtype: pl.DataType) -> str:
 _MANIFEST = "derail.json"
 
 
+def _sink(table: pl.LazyFrame, path: Path) -> None:
+    table.sink_parquet(path, compression="zstd", compression_level=1, row_group_size=16_384)
+
+
+def _is_in_order(path: Path, keys: Sequence[str]) -> bool:
+    """Whether the rows ascend by the keys: grouping by a run that lies apart would be silently wrong."""
+    run, within = pl.col(keys[0]), pl.col(keys[-1])
+    descends = (run < run.shift(1)) | ((run == run.shift(1)) & (within < within.shift(1)))
+    return not pl.scan_parquet(path).select(descends.any()).collect(engine="streaming").item()
+
+
 def scan(path: str | os.PathLike[str]) -> Trajectories:
     """Open a store that ``save`` wrote; nothing is read before it is needed.
 
@@ -356,7 +429,8 @@ def scan(path: str | os.PathLike[str]) -> Trajectories:
     """
     folder = Path(path)
     tables = {name: folder / f"{name}.parquet" for name in TABLES}
-    version = _version_of(folder / _MANIFEST)
+    manifest = _read_manifest(folder / _MANIFEST)
+    version = manifest.get("schema_version")
     if version is None or not all(table.is_file() for table in tables.values()):
         raise LoadError(
             f"{folder} is no store of Derail. load() reads logs; save() writes a store."
@@ -366,14 +440,15 @@ def scan(path: str | os.PathLike[str]) -> Trajectories:
             f"{folder} was written with schema version {version}, this is version {SCHEMA_VERSION}; "
             "load the logs and save() them again."
         )
-    return Trajectories({name: pl.scan_parquet(table) for name, table in tables.items()}, folder)
+    scanned = {name: pl.scan_parquet(table) for name, table in tables.items()}
+    return Trajectories(scanned, folder, manifest.get("clustered_by") == "run")
 
 
-def _version_of(manifest: Path) -> object:
+def _read_manifest(manifest: Path) -> dict[str, Any]:
     try:
-        return as_object(decode(manifest.read_bytes())).get("schema_version")
+        return as_object(decode(manifest.read_bytes()))
     except (OSError, UnreadableRecord):
-        return None
+        return {}
 
 
 def _unfinished(folder: Path, table: str) -> Path:
