@@ -106,11 +106,14 @@ class Tools:
             (pl.col("of") >= _MIN_RESPONSES) & (pl.col("chars") > 4 * pl.col("p99"))
         )
         every = pl.lit(value=True)
-        by_tool = {"other": tools, "on": "tool", "how": "left", "nulls_equal": True}
+
+        def beside_tool(responses: list[pl.DataFrame]) -> pl.DataFrame:
+            return pl.concat(responses).join(tools, on="tool", how="left", nulls_equal=True)
+
         return pl.concat(
             [
                 hits(
-                    pl.concat(self._not_json).join(**by_tool),
+                    beside_tool(self._not_json),
                     usually_json,
                     "malformed",
                     "statistic",
@@ -124,7 +127,7 @@ class Tools:
                     "keys unlike the tool's usual ones (Jaccard under 0.6)",
                 ),
                 hits(
-                    pl.concat(self._long).join(**by_tool),
+                    beside_tool(self._long),
                     is_long,
                     "oversized",
                     "statistic",
