@@ -313,7 +313,9 @@ class Run:
             self._orphans += 1
         if self._responses is None:
             self._responses = hashlib.blake2b(digest_size=8)
-        self._responses.update(f"{tool}\0{text}\0{is_error}".encode("utf-8", "surrogatepass"))
+        self._responses.update(f"{tool}\0".encode("utf-8", "surrogatepass"))
+        self._responses.update(str(text).encode("utf-8", "surrogatepass"))
+        self._responses.update(f"\0{is_error}".encode())
         return self.event(
             "tool_result",
             text,
@@ -393,7 +395,7 @@ class Run:
         columns["unanswered_calls"] = len(self._unanswered)
         columns["orphan_results"] = self._orphans
         for name in _TOKENS:
-            known = [row[name] for row in self.steps if row[name] is not None]
+            known = [number for row in self.steps if (number := row[name]) is not None]
             columns[name] = sum(known) if known else columns[name]
         columns["system_prompt"] = fingerprint(self._system) if self._system else None
         columns["user_prompt"] = fingerprint(self._user) if self._user else None
@@ -406,13 +408,17 @@ class Run:
         models = {row["model"] for row in self.steps if row["model"]}
         if columns["model"] is None and len(models) == 1:
             columns["model"] = models.pop()
-        times = [t for row in self.steps for t in (row["started_at"], row["ended_at"]) if t]
-        times += [t for t in (self._first_at, self._last_at) if t]
+        times = [t for t in (self._first_at, self._last_at) if t]
+        times += [t for row in self.steps if (t := row["started_at"])]
+        times += [t for row in self.steps if (t := row["ended_at"])]
         columns["started_at"] = columns["started_at"] or min(times, default=None)
         columns["ended_at"] = columns["ended_at"] or max(times, default=None)
 
     def _drop_negative_counts(self) -> None:
-        for row in (self.columns, *self.steps):
+        rows = (self.columns, *self.steps)
+        if not any(number < 0 for name in _TOKENS for row in rows if (number := row[name])):
+            return
+        for row in rows:
             for name in _TOKENS:
                 number = row[name]
                 if number and number < 0:
@@ -422,16 +428,18 @@ class Run:
     def _finish_steps(self) -> None:
         logs_thinking = self._builder.logs_thinking
         shows_some = bool(self.thinking_seqs)
+        counts = shows_some or logs_thinking == "always"
         for row, available in zip(self.steps, self._thinking_before_step, strict=True):
-            if row["thinking"] is None:
-                row["thinking"] = _state_of_no_thinking(
-                    logs_thinking, shows_some, row["reasoning_tokens"]
-                )
-            if shows_some or logs_thinking == "always":
+            state = row["thinking"]
+            if state is None:
+                tokens = row["reasoning_tokens"]
+                state = row["thinking"] = _state_of_no_thinking(logs_thinking, shows_some, tokens)
+            if counts:
                 row["thinking_available"] = available
-            if row["thinking"] in ("not_logged", None):
+            if state is None or state == "not_logged":
                 row["thinking_chars"] = None
-            row["evidence"] = row["evidence"] or "unknown"
+            if row["evidence"] is None:
+                row["evidence"] = "unknown"
 
 
 class _CallsOfOneId:

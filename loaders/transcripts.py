@@ -238,7 +238,9 @@ class _Messages:
             self._run.problem(pos, "no message")
             return
         at = as_time(message.get("timestamp", message.get("created_at")))
-        role, text = message.get("role"), openai_chat.text_and_media(message.get("content"))[0]
+        role, text = message.get("role"), message.get("content")
+        if not isinstance(text, str):
+            text = openai_chat.text_and_media(text)[0]
         waiting, self._open_text_calls = self._open_text_calls, 0
         if role == "assistant" and self._tell_text_calls(message, text, pos, at):
             return
@@ -251,9 +253,9 @@ class _Messages:
         write_message(self._run, message, pos, self._dialect, at=at)
 
     def _tell_text_calls(self, message: Object, text: str | None, pos: str, at: Any) -> bool:
-        if has_anthropic_blocks(message) or as_array(message.get("tool_calls")):
+        if text is None or has_anthropic_blocks(message) or as_array(message.get("tool_calls")):
             return False
-        prose, calls = split_calls(text or "")
+        prose, calls = split_calls(text)
         if not calls:
             return False
         openai_chat.write_reply(self._run, {**message, "content": prose}, pos, at=at)

@@ -88,10 +88,16 @@ def dialect_of(messages: list[Any], request: Object | None = None) -> str | None
 
 
 def _dialect_of_message(message: Object) -> str | None:
-    if message.get("role") in ("tool", "function") or any(message.get(k) for k in _OPENAI_KEYS):
+    if message.get("role") in ("tool", "function"):
         return OPENAI
-    if has_anthropic_blocks(message) or any(message.get(key) for key in _ANTHROPIC_KEYS):
+    for key in _OPENAI_KEYS:
+        if message.get(key):
+            return OPENAI
+    if has_anthropic_blocks(message):
         return ANTHROPIC
+    for key in _ANTHROPIC_KEYS:
+        if message.get(key):
+            return ANTHROPIC
     return None
 
 

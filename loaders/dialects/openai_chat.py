@@ -27,6 +27,7 @@ from loaders.values import (
 )
 
 _TAG = re.compile(r"<(/?)(think|thinking|reasoning)>")
+_TAG_ENDS = ("think>", "thinking>", "reasoning>")
 
 
 class Thought(NamedTuple):
@@ -88,13 +89,16 @@ def write_reply_parts(run: Run, message: Object, pos: str, *, at: datetime | Non
     thoughts = list(thoughts_of(message))
     for text, state, signature, pointer in thoughts:
         run.thinking(text, pos + pointer, state=state, signature=signature, at=at)
-    known = _squeezed("".join(thought.text or "" for thought in thoughts))
     text, media = text_and_media(message.get("content"))
-    for is_thinking, piece in split_think_tags(text or ""):
+    known: str | None = None
+    for is_thinking, piece in split_think_tags(text) if text else ():
         if not is_thinking:
             run.message(piece, f"{pos}/content", media=media, at=at)
             media = None
-        elif _squeezed(piece) not in known:
+            continue
+        if known is None:
+            known = _squeezed("".join(thought.text or "" for thought in thoughts))
+        if _squeezed(piece) not in known:
             run.thinking(piece, f"{pos}/content", state="tagged_in_text", at=at)
     if media:
         run.message(None, f"{pos}/content", media=media, at=at)
@@ -133,8 +137,7 @@ def write_calls(run: Run, message: Object, pos: str, *, at: datetime | None = No
             call_id=as_name(call.get("id")),
             at=at,
         )
-    legacy = as_object(message.get("function_call"))
-    if legacy:
+    if legacy := as_object(message.get("function_call")):
         name = as_text(legacy.get("name"))
         run.call(name, legacy.get("arguments"), f"{pos}/function_call", at=at)
 
@@ -146,13 +149,14 @@ def thoughts_of(message: Object) -> Iterator[Thought]:
     ...     [{"type": "reasoning.text", "text": "a", "signature": "s"}]})]
     ['a']
     """
-    blocks = [
-        *_detail_thoughts(message),
-        *_block_thoughts(message, "thinking_blocks"),
-        *_block_thoughts(message, "content"),
-    ]
-    yield from blocks
-    seen = "".join(block.text or "" for block in blocks)
+    seen = ""
+    for key in ("reasoning_details", "thinking_blocks", "content"):
+        if is_array(message.get(key)):
+            is_details = key == "reasoning_details"
+            blocks = _detail_thoughts(message) if is_details else _block_thoughts(message, key)
+            for block in blocks:
+                seen += block.text or ""
+                yield block
     for key in ("reasoning_content", "reasoning"):
         text = as_text(message.get(key))
         if text and (not seen or _squeezed(text) not in _squeezed(seen)):
@@ -227,7 +231,8 @@ def split_think_tags(text: str) -> Iterator[tuple[bool, str]]:
     """
     if not text:
         return
-    first = _TAG.search(text)
+    # A plain search for what every tag ends in spares most texts the pattern.
+    first = _TAG.search(text) if any(end in text for end in _TAG_ENDS) else None
     if first is None:
         if not text.isspace():
             yield False, text
