@@ -53,6 +53,7 @@ class Builder:
         self._run_rows: list[tuple[Any, ...]] = []
         self.problem_rows: list[tuple[Any, ...]] = []
         self._tool_rows: dict[str, list[tuple[Any, ...]]] = {}
+        self._tool_hashes: dict[tuple[str, str, str | None], str] = {}
         self._companions: set[str] = set()
         self.rows_per_chunk = _ROWS_PER_CHUNK
         self._chunks: list[pl.DataFrame] = []
@@ -194,8 +195,12 @@ class Builder:
         """
         rows: list[tuple[Any, ...]] = []
         for name, description, parameters in definitions:
-            name_hash = fingerprint(name or "", description or "", _canonical(parameters))
-            rows.append((name, description, as_json(parameters), name_hash))
+            definition = (name or "", description or "", as_json(parameters))
+            name_hash = self._tool_hashes.get(definition)
+            if name_hash is None:
+                name_hash = fingerprint(name or "", description or "", _canonical(parameters))
+                self._tool_hashes[definition] = name_hash
+            rows.append((name, description, definition[2], name_hash))
         rows.sort(key=lambda row: row[3])
         toolset = fingerprint(*(row[3] for row in rows))
         self._tool_rows.setdefault(toolset, rows)

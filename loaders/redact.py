@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, Final
 
 import polars as pl
@@ -11,6 +12,7 @@ from loaders.values import is_array, is_object
 
 REDACTED: Final = "[redacted credential]"
 _SHORTEST: Final = 20
+_LONG: Final = 100
 
 _SECRET_KEY = re.compile(
     r"(?i)(?:api[_-]?key|secret|secret[_-]?key|access[_-]?key|account[_-]?key|private[_-]?key|"
@@ -106,7 +108,14 @@ def is_secret_key(key: object) -> bool:
     >>> [is_secret_key(key) for key in ("openaiApiKey", "AWS_SECRET_ACCESS_KEY", "max_tokens")]
     [True, True, False]
     """
-    return isinstance(key, str) and _SECRET_KEY.search(key) is not None
+    if not isinstance(key, str):
+        return False
+    return _names_a_secret(key) if len(key) < _LONG else _SECRET_KEY.search(key) is not None
+
+
+@lru_cache(maxsize=4096)
+def _names_a_secret(key: str) -> bool:
+    return _SECRET_KEY.search(key) is not None
 
 
 def redact_text(text: str) -> tuple[str, int]:

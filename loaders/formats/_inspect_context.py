@@ -25,12 +25,13 @@ from loaders.values import (
     as_name,
     as_object,
     as_text,
-    fingerprint,
     is_array,
     is_object,
 )
 
 Numbers = tuple[int, ...]
+Signature = tuple[str, ...]
+"""What makes a message the same; the texts themselves, whose hashes Python keeps with them."""
 
 
 class Told(NamedTuple):
@@ -39,7 +40,7 @@ class Told(NamedTuple):
     start: int
     stop: int
     role: str
-    signature: str
+    signature: Signature
     thinking: Numbers = ()
 
 
@@ -49,34 +50,33 @@ class Register:
     def __init__(self, sample: Sample) -> None:
         self.messages: list[Told] = []
         self._sample = sample
-        self._prints: dict[str, str] = {}
         self._by_id: dict[str, int] = {}
-        self._by_signature: dict[str, list[int]] = {}
+        self._by_signature: dict[Signature, list[int]] = {}
         self._by_call: dict[str, int] = {}
 
-    def signature(self, message: Object) -> str:
+    def signature(self, message: Object) -> Signature:
         """What makes a message the same whatever its id, and whether or not it has its reasoning."""
         parts = [str(message.get("role")), as_name(message.get("tool_call_id")) or ""]
         content = message.get("content")
-        for part in content if is_array(content) else [{"type": "text", "text": content}]:
-            part = as_object(part)
-            kind = as_text(part.get("type")) or ""
-            value = part.get("text", part.get(kind))
-            if kind != "reasoning" and value not in ("", None):
-                parts += [kind, self._print(value)]
+        if isinstance(content, str):
+            if content:
+                parts += ("text", self._text(content))
+        else:
+            for part in content if is_array(content) else [{"type": "text", "text": content}]:
+                part = as_object(part)
+                kind = as_text(part.get("type")) or ""
+                value = part.get("text", part.get(kind))
+                if kind != "reasoning" and value not in ("", None):
+                    parts += (kind, self._text(value))
         parts += calls_of(message)
         parts.append(as_text(as_object(message.get("error")).get("message")) or "")
-        return fingerprint(*parts)
+        return tuple(parts)
 
-    def _print(self, value: Any) -> str:
-        """A fingerprint of a string, the same in place and as a reference to an attachment."""
+    def _text(self, value: Any) -> str:
+        """A text, the same in place and as a reference to an attachment."""
         if not isinstance(value, str):
-            return fingerprint(as_json(value) or "")
-        if self._sample.reference(value) is None:
-            return fingerprint(value.strip())
-        if value not in self._prints:
-            self._prints[value] = fingerprint(str(self._sample.resolve(value)).strip())
-        return self._prints[value]
+            return as_json(value) or ""
+        return str(self._sample.resolve(value)).strip()
 
     def add(self, message: Object, told: Told) -> int:
         """Keep a told message; returns its number."""
@@ -91,7 +91,7 @@ class Register:
                 self._by_call[call_id] = number
         return number
 
-    def find(self, message: Object, signature: str, seen: Seen) -> Numbers:
+    def find(self, message: Object, signature: Signature, seen: Seen) -> Numbers:
         """Numbers of the told messages that this one repeats; empty where it is new."""
         number = self._by_id.get(as_text(message.get("id")) or "")
         is_reply = message.get("role") == "assistant"
@@ -107,7 +107,7 @@ class Register:
             return (same[occurrence],)
         return self._merged_or_edited(message) if is_reply else ()
 
-    def knows(self, signature: str) -> bool:
+    def knows(self, signature: Signature) -> bool:
         """Whether a message of this content has been told."""
         return signature in self._by_signature
 
@@ -129,7 +129,7 @@ class Seen:
 
     def __init__(self, register: Register) -> None:
         self.numbers: Counter[int] = Counter()
-        self.occurrences: Counter[str] = Counter()
+        self.occurrences: Counter[Signature] = Counter()
         self._register = register
 
     def add(self, numbers: Numbers) -> None:
@@ -321,7 +321,10 @@ class Requests:
 
 def calls_of(message: Object) -> list[str]:
     """The ids of the tool calls that a message makes."""
-    ids = (as_text(as_object(call).get("id")) for call in as_array(message.get("tool_calls")))
+    calls = message.get("tool_calls")
+    if not calls or not is_array(calls):
+        return []
+    ids = [as_text(as_object(call).get("id")) for call in calls]
     return [call_id for call_id in ids if call_id]
 
 

@@ -9,9 +9,11 @@ with the position under which it can be found again.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from loaders.archives import ZipArchive
+from loaders.formats._inspect_events import events_of, is_request, opened
 from loaders.jsontext import decode
 from loaders.values import (
     Object,
@@ -67,7 +69,7 @@ class Sample:
         if f"{folder}/metadata.json" in archive:
             record["metadata"] = decode(archive.read(f"{folder}/metadata.json"))
         sample = cls(record, f"{folder}/sample.json#")
-        sample.events = _chunks(archive, f"{folder}/events/")
+        sample.events = _chunks(archive, f"{folder}/events/", events_of)
         sample.pool = _chunks(archive, f"{folder}/messages/")
         sample.requests = [item for _, item in _chunks(archive, f"{folder}/calls/")]
         attachments = _chunks(archive, f"{folder}/attachments/")
@@ -79,9 +81,9 @@ class Sample:
     def resolve(self, value: Any) -> Any:
         """The value with every reference to an attachment replaced by what it refers to."""
         if isinstance(value, str):
-            reference = self.reference(value)
-            if reference is None:
+            if not value.startswith(_REFERENCES):
                 return value
+            reference = self.reference(value) or ""
             found = as_text(self.attachments.get(reference))
             if found is None:
                 self.missing.add(value)
@@ -94,10 +96,9 @@ class Sample:
 
     def reference(self, text: str) -> str | None:
         """The key of the attachment to which this string refers, if it is a reference."""
-        for protocol in _REFERENCES:
-            if text.startswith(protocol):
-                return text.removeprefix(protocol)
-        return None
+        if not text.startswith(_REFERENCES):
+            return None
+        return text.partition("://")[2]
 
     def input_of(self, event: Object, pos: str) -> list[int]:
         """Numbers in ``pool`` of the messages that a model event was given."""
@@ -112,10 +113,11 @@ class Sample:
         """Numbers in ``requests`` of the messages that went over the wire; None if not logged."""
         call = as_object(event.get("call"))
         request = call.get("request")
-        if not is_object(request):
+        if not is_request(request):
             return None
         if is_array(call.get("call_refs")):
             return _expanded(call["call_refs"], len(self.requests))
+        request = as_object(opened(request))
         for key in _REQUEST_KEYS:
             if key in request:
                 items = request[key]
@@ -135,7 +137,9 @@ def _placed(items: Any, pos: str) -> list[Placed]:
     return [(f"{pos}/{index}", item) for index, item in enumerate(as_array(items))]
 
 
-def _chunks(archive: ZipArchive, folder: str) -> list[Placed]:
+def _chunks(
+    archive: ZipArchive, folder: str, items_of: Callable[[bytes], Any] = decode
+) -> list[Placed]:
     starts = [
         (int(match["start"]), name)
         for name in archive.names
@@ -144,7 +148,7 @@ def _chunks(archive: ZipArchive, folder: str) -> list[Placed]:
     return [
         item
         for _, name in sorted(starts)
-        for item in _placed(decode(archive.read(name)), f"{name}#")
+        for item in _placed(items_of(archive.read(name)), f"{name}#")
     ]
 
 

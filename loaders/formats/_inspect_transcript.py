@@ -14,8 +14,10 @@ from loaders.formats._inspect_context import (
     Register,
     Requests,
     Seen,
+    Signature,
     Told,
 )
+from loaders.formats._inspect_events import as_logged, opened
 from loaders.formats._inspect_parts import (
     Scope,
     duration_of,
@@ -76,7 +78,7 @@ class Transcript:
         self._calls: Counter[str] = Counter()
         self._results: Counter[str] = Counter()
         self._errors: set[str] = set()
-        self._tools: str | None = None
+        self._tools: bytes | str | None = None
         self._has_calls = False
         self._unknown: set[str] = set()
 
@@ -237,10 +239,13 @@ class Transcript:
 
     def _offer_tools(self, tools: Any) -> None:
         """The definitions that this call was offered, where they differ from the latest ones."""
-        as_logged = as_json(tools)
-        if not is_array(tools) or as_logged == self._tools:
+        logged = as_logged(tools)
+        if logged == self._tools:
             return
-        self._tools = as_logged
+        tools = opened(tools)
+        if not is_array(tools):
+            return
+        self._tools = logged
         self._run.tools(
             (as_text(tool.get("name")), as_text(tool.get("description")), tool.get("parameters"))
             for tool in map(as_object, self._sample.resolve(tools))
@@ -268,7 +273,7 @@ class Transcript:
         found = self._register.find(message, signature, seen)
         return found or (self._tell_message(message, pos, signature, scope),)
 
-    def _tell_message(self, message: Object, pos: str, signature: str, scope: Scope) -> int:
+    def _tell_message(self, message: Object, pos: str, signature: Signature, scope: Scope) -> int:
         run = self._run
         start, role = run.seq, as_text(message.get("role")) or "unknown"
         clean = as_object(self._sample.resolve(message))

@@ -33,6 +33,7 @@ from typing import Any
 from loaders.builder import Builder
 from loaders.errors import UnreadableRecord
 from loaders.formats import _inspect_ignored
+from loaders.formats._inspect_events import sample_of
 from loaders.formats._inspect_parts import usage_columns
 from loaders.formats._inspect_sample import Sample
 from loaders.formats._inspect_transcript import Transcript
@@ -110,7 +111,7 @@ def read(source: Source, out: Builder) -> None:
             if is_chunked:
                 sample = Sample.in_chunks(archive, folder)
             else:
-                record = decode(archive.read(member))
+                record = sample_of(archive.read(member))
                 if not is_object(record):
                     raise UnreadableRecord("the sample is no object", member)
                 sample = Sample(record, f"{member}#")
