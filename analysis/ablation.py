@@ -338,7 +338,7 @@ def per_run_signals(runs: Trajectories) -> pl.DataFrame:
     base = runs.trajectories.select("run", "steps", "output_tokens", "reasoning_tokens").collect()
     codes = perturbations.detect(runs)
     counted = codes.group_by("run").agg(
-        (pl.col("code") == code).sum().alias(code) for code in perturbations.CODES
+        (pl.col("code") == code).sum().alias(code) for code in perturbations.codes()
     )
     kinds = runs.events.group_by("run").agg(
         (pl.col("kind") == "tool_call").sum().alias("tool_calls"),

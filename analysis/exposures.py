@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import polars as pl
 
 from analysis import perturbations
+from analysis.outcomes import refuse_ever
 from loaders import Trajectories
-from loaders.errors import DerailError
+
+__all__ = ["exposures", "refuse_ever"]
 
 _LOOP = 3  # four times the same call in a row
 
@@ -53,15 +53,3 @@ def exposures(runs: Trajectories) -> pl.DataFrame:
         )
     ]
     return pl.concat([perturbed, dropped, *behaviour]).drop_nulls("step")
-
-
-def refuse_ever(wanted: Sequence[str]) -> None:
-    """Raise ``DerailError`` for an exposure "ever", which is biased by construction."""
-    for name in wanted:
-        if name.startswith("ever"):
-            raise DerailError(
-                f"{name!r} compares runs by what happened at any time: longer runs meet more, so it is "
-                "biased even where nothing has an effect (immortal time). Ask for the exposure itself, "
-                f"triggers(runs, {name.removeprefix('ever').strip('_ ')!r}): it is compared at the step "
-                "at which it is met."
-            )

@@ -109,7 +109,7 @@ def hazard(
     True
     """
     wanted = [exposure] if isinstance(exposure, str) else list(exposure or ())
-    refuse_ever(wanted)
+    refuse_ever([*wanted, *(name for pair in interactions for name in pair)])
     arms = columns(by, runs)
     rows, groups = _rows(runs, end, arms)
     names = _chosen(wanted, groups)

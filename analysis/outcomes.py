@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
+from typing import Final
 
 import polars as pl
 
@@ -18,9 +20,11 @@ MIN_RUNS = 10
 def columns(by: str | Sequence[str] | None, runs: Trajectories) -> list[str]:
     """The grouping as a list of columns of ``trajectories``.
 
-    Raises ``DerailError`` for an unknown column, with those that there are.
+    Raises ``DerailError`` for an unknown column, with those that there are, and for one that tells what
+    happened to a run at any time (``ever_dropped``): see ``refuse_ever``.
     """
     names = [] if by is None else [by] if isinstance(by, str) else list(by)
+    refuse_ever(names)
     known = runs.trajectories.collect_schema().names()
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -29,6 +33,33 @@ def columns(by: str | Sequence[str] | None, runs: Trajectories) -> list[str]:
             "template such as 'runs/{arm}/*.json' or from runs.label(frame, on=...)."
         )
     return names
+
+
+_EVER: Final = re.compile(r"^[Ee][Vv][Ee][Rr](?:[\s_:-]+|(?=[A-Z]))(?P<what>.*)$")
+
+
+def refuse_ever(wanted: Sequence[str]) -> None:
+    """Raise ``DerailError`` for an exposure "ever", which is biased by construction.
+
+    Refused are names such as ``ever_dropped``, ``ever:timeout`` and ``ever dropped``, as an exposure and as
+    a column to compare runs by; a name such as ``everyday`` is none.
+
+    >>> refuse_ever(["everyday_tasks", "timeout"])
+    >>> refuse_ever(["ever:timeout"])
+    Traceback (most recent call last):
+    ...
+    loaders.errors.DerailError: 'ever:timeout' compares runs by what happened at any time: ...
+    """
+    for name in wanted:
+        if found := _EVER.match(name):
+            what = found["what"].strip().lower()
+            raise DerailError(
+                f"{name!r} compares runs by what happened at any time: longer runs meet more, so it is biased "
+                "even where nothing has an effect (immortal time; with a true null, 45 % of tests find one). Ask for "
+                f"the exposure itself, breakdown.triggers(runs, {what!r}) or breakdown.hazard(runs, {what!r}): it is "
+                "compared at the step at which it is met. If the label was assigned before the run, give it another "
+                "name."
+            )
 
 
 def named_task() -> pl.Expr:

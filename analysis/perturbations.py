@@ -8,16 +8,39 @@ value) can't be found by any rule here.
 
 from __future__ import annotations
 
-from typing import Final
+import importlib
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
+from analysis import own_codes
 from analysis import perturbation_rules as rules
+from analysis.own_codes import define, defined, undefine
 from analysis.perturbation_statistics import Tools, within_runs
 from analysis.remembered import once_for_each_set
 from analysis.results import Result
 from analysis.signals import repeated_calls, responses
 from loaders import Trajectories
+
+if TYPE_CHECKING:
+    from analysis.axes import axes, diff, surface
+    from analysis.survival import recovery
+
+__all__ = [
+    "CODES",
+    "EVIDENCE",
+    "axes",
+    "codes",
+    "define",
+    "defined",
+    "detect",
+    "diff",
+    "rates",
+    "recovery",
+    "repeats",
+    "surface",
+    "undefine",
+]
 
 CODES: Final = (
     "exec_error",
@@ -41,6 +64,7 @@ CODES: Final = (
     "user_interrupt",
     "context_limit",
 )
+own_codes.reserve(CODES)
 EVIDENCE: Final = ("flag", "status", "json", "pattern", "statistic")
 
 _AGENTS_OWN = ("harness_format",)
@@ -67,7 +91,11 @@ def detect(runs: Trajectories) -> pl.DataFrame:
     >>> set(found["code"].unique()) <= set(CODES)
     True
     """
-    return _detected(runs)
+    found = _detected(runs)
+    if not defined():
+        return found
+    own = pl.concat([own_codes.found(part) for part in runs.parts()])
+    return _named(pl.concat([found.select(own.columns), own]))
 
 
 @once_for_each_set
@@ -103,14 +131,16 @@ def _named(hits: pl.DataFrame) -> pl.DataFrame:
         {name: number for number, name in enumerate(EVIDENCE)}, return_dtype=pl.Int8
     )
     order = pl.col("code").replace_strict(
-        {name: number for number, name in enumerate(CODES)}, return_dtype=pl.Int8
+        {name: number for number, name in enumerate(CODES)},
+        default=len(CODES),
+        return_dtype=pl.Int8,
     )
     cause = (
         pl.when(pl.col("code").is_in(_AGENTS_OWN))
         .then(pl.lit("agent"))
         .when(pl.col("code").is_in(_ENVIRONMENTS))
         .then(pl.lit("environment"))
-        .otherwise(pl.lit("unknown"))
+        .otherwise(pl.col("code").replace_strict(own_codes.causes(), default="unknown"))
     )
     return (
         hits.sort("run", "seq", rank, order, maintain_order=True)
@@ -214,3 +244,27 @@ def rates(runs: Trajectories, by: str | list[str] = "arm") -> Result:
         source=runs,
         warnings=("A silently wrong value can't be found by rules.",),
     )
+
+
+def codes() -> tuple[str, ...]:
+    """All codes that ``detect`` looks for: ``CODES`` and those of your own."""
+    return (*CODES, *defined())
+
+
+_ELSEWHERE: Final = {
+    "recovery": "analysis.survival",
+    "axes": "analysis.axes",
+    "diff": "analysis.axes",
+    "surface": "analysis.axes",
+}
+"""Part of this subject for whoever looks for it here, and built on top of this module."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ELSEWHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_ELSEWHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ELSEWHERE})
