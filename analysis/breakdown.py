@@ -13,7 +13,9 @@ from typing import Any, Final, Literal
 
 import polars as pl
 
+from analysis.cautions import cautions
 from analysis.change_points import change_points, pelt
+from analysis.confounding import difficulty_and_exposure, length_and_failure
 from analysis.divergence import first_divergence, together
 from analysis.event_study import event_study
 from analysis.exposures import exposures, refuse_ever
@@ -35,6 +37,7 @@ from loaders.errors import DerailError
 
 __all__ = [
     "by_step",
+    "cautions",
     "change_points",
     "e_value",
     "event_study",
@@ -157,7 +160,7 @@ def triggers(
         keys=("exposure",),
         members=pl.concat(members),
         source=runs,
-        warnings=tuple(_warnings(within_task, runs, table)),
+        warnings=tuple(_warnings(within_task, runs, table, first)),
         headline=_headline(frame),
     )
 
@@ -281,7 +284,9 @@ def _odds(estimate: Estimate | None) -> dict[str, float | None]:
     }
 
 
-def _warnings(within_task: bool, runs: Trajectories, table: pl.DataFrame) -> list[str]:
+def _warnings(
+    within_task: bool, runs: Trajectories, table: pl.DataFrame, first: pl.DataFrame
+) -> list[str]:
     warnings = [
         "Observational: exposures were met, not assigned. Read an odds ratio as an association unless an "
         "experiment assigned the exposure.",
@@ -292,6 +297,7 @@ def _warnings(within_task: bool, runs: Trajectories, table: pl.DataFrame) -> lis
             "Compared between tasks, not inside them: what is more common in hard tasks looks like a "
             "trigger. Several runs per task would separate difficulty from bad luck."
         )
+        warnings += [found.says for found in difficulty_and_exposure(runs, first)]
     everyone = (
         runs.trajectories.filter(pl.col("parent_id").is_null()).select(pl.len()).collect().item()
     )
@@ -370,4 +376,5 @@ def by_step(runs: Trajectories, by: str | Sequence[str] | None = None, last: int
             pl.when("success").then(pl.lit("success")).otherwise(pl.lit("failure")).alias("role"),
         ),
         source=runs,
+        warnings=(found.says,) if (found := length_and_failure(runs)) else (),
     )

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import polars as pl
 
+from analysis.confounding import difficulty_and_exposure
 from analysis.exposures import exposures, refuse_ever
 from analysis.outcomes import columns, judged
 from analysis.regression import Fit, Link, fit, patterns, random_intercept
@@ -135,6 +136,7 @@ def hazard(
     together = _fit(rows, [*kept, *means, *always], link, chosen)  # without any: the baseline alone
     alone = {name: _fit(rows, [name, *base], link, "clustered") for name in kept}
     frame = _frame(rows, names, products, groups, refusals, together, alone)
+    confounded = _confounded(runs, rows, names) if chosen == "clustered" else ()
     return Result(
         kind="hazard",
         title=f"What raises the hazard of {end} at a call",
@@ -146,7 +148,7 @@ def hazard(
         keys=("exposure",),
         members=_members(rows, kept),
         source=runs,
-        warnings=tuple(_warnings(rows, chosen, together, end)),
+        warnings=tuple(_warnings(rows, chosen, together, end, [*confounded])),
         headline=_headline(frame, end),
     )
 
@@ -335,7 +337,20 @@ def _members(rows: pl.DataFrame, names: list[str]) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def _warnings(rows: pl.DataFrame, model: str, found: Fit, end: str) -> list[str]:
+def _confounded(runs: Trajectories, rows: pl.DataFrame, names: list[str]) -> list[str]:
+    """What is met more often in harder tasks, of the exposures in the model."""
+    met = (
+        rows.unpivot(names, index=["run", "step"], variable_name="exposure")
+        .filter(pl.col("value") > 0)
+        .group_by("run", "exposure")
+        .agg(pl.col("step").min().alias("met_at"))
+    )
+    return [found.says for found in difficulty_and_exposure(runs, met)]
+
+
+def _warnings(
+    rows: pl.DataFrame, model: str, found: Fit, end: str, confounded: list[str]
+) -> list[str]:
     warnings = [
         "Observational: exposures were met, not assigned. Read an odds ratio as an association unless an "
         "experiment assigned the exposure.",
@@ -346,6 +361,7 @@ def _warnings(rows: pl.DataFrame, model: str, found: Fit, end: str) -> list[str]
             "Tasks are not adjusted for: what is more common in hard tasks looks harmful. Several runs "
             "per task allow model='random_intercept'."
         )
+        warnings += confounded
     if found.clusters < 40:
         warnings.append(
             f"Only {found.clusters} tasks: clustered errors are too small below about 40."
