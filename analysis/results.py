@@ -82,6 +82,14 @@ class Result:
         """
         return importlib.import_module("analysis.plots").chart(self, **options)
 
+    def to_latex(self, **options: Any) -> str:
+        """A LaTeX table (booktabs, decimals aligned by siunitx); see ``analysis.paper.to_latex``."""
+        return importlib.import_module("analysis.paper").to_latex(self, **options)
+
+    def to_markdown(self, **options: Any) -> str:
+        """A Markdown table; see ``analysis.paper.to_markdown``."""
+        return importlib.import_module("analysis.paper").to_markdown(self, **options)
+
     def __repr__(self) -> str:
         with pl.Config(tbl_rows=30, tbl_cols=20, tbl_width_chars=160, fmt_str_lengths=48):
             table = repr(self.frame)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from analysis.ablation import p_text
 from analysis.results import Result
@@ -24,8 +24,8 @@ class TextTable:
 
 
 def as_text(result: Result) -> TextTable:
-    """The columns of a result that a person reads, formatted."""
-    columns = _COLUMNS[result.kind](result)
+    """The columns of a result that a person reads, formatted; all of them for a kind without a choice."""
+    columns = _COLUMNS.get(result.kind, _every_column)(result)
     rows = list(result.frame.iter_rows(named=True))
     return TextTable(
         [name for name, _, _ in columns],
@@ -199,6 +199,67 @@ def _rates(result: Result) -> list[Column]:
         _counted("runs"),
         ("tools", lambda row: ", ".join(row["tools"] or []), False),
     ]
+
+
+_P_VALUES = ("p", "p_adjusted", "p_mcnemar", "q")
+_SHARES = ("hazard", "share", "rate", "success", "exact", "top_3", "within_1", "recovered")
+_WIDEST_CELL = 60
+
+
+def _every_column(result: Result) -> list[Column]:
+    """The columns of a frame as they stand, with an interval in one cell."""
+    frame = result.frame
+    columns: list[Column] = []
+    for name, dtype in frame.schema.items():
+        stem = name.removesuffix("high").rstrip("_")
+        if name.endswith("high") and f"{stem}_low".strip("_") in frame.columns:
+            continue
+        if name.endswith("low"):
+            other = f"{name[:-3]}high"
+            if other in frame.columns:
+                named = name[:-3].strip("_").replace("_", " ")
+                columns.append((f"{named} 95 % interval".strip(), _between(name, other), True))
+                continue
+        columns.append((name.replace("_", " "), _shower(name), dtype.is_numeric()))
+    return columns
+
+
+def _between(low: str, high: str) -> Callable[[Row], str]:
+    def show(row: Row) -> str:
+        if row[low] is None or row[high] is None or math.isnan(row[low]):
+            return "–"
+        return f"[{_number(row[low])}, {_number(row[high])}]"
+
+    return show
+
+
+def _shower(name: str) -> Callable[[Row], str]:
+    def show(row: Row) -> str:
+        value = row[name]
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            return "–"
+        if name in _P_VALUES:
+            return _p(value)
+        if name in _SHARES:
+            return percent(value)
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        if isinstance(value, float):
+            return _number(value)
+        if isinstance(value, int):
+            return f"{value:,}"
+        text = (
+            ", ".join(map(str, cast(list[Any], value))) if isinstance(value, list) else str(value)
+        )
+        return text if len(text) <= _WIDEST_CELL else f"{text[: _WIDEST_CELL - 1]}…"
+
+    return show
+
+
+def _number(value: float) -> str:
+    """Three digits after the point, fewer for large numbers."""
+    size = abs(value)
+    return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}" if size >= 100 else f"{value:.3f}"
 
 
 _COLUMNS: dict[str, Callable[[Result], list[Column]]] = {

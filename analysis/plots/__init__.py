@@ -4,14 +4,17 @@ A chart is added by adding a module to this folder: a function under ``@draws("k
 (:mod:`analysis.plots.registry`) becomes the usual chart of results of that kind.
 """
 
+from analysis.plots.export import Exported, export
 from analysis.plots.registry import caption_of, chart, counts_of, draws, figures
 from analysis.plots.render import to_pdf, to_png, to_svg, use_offline_renderer
 
 __all__ = [
+    "Exported",
     "caption_of",
     "chart",
     "counts_of",
     "draws",
+    "export",
     "figures",
     "to_pdf",
     "to_png",

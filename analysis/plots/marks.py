@@ -176,7 +176,7 @@ def dash_of(names: Sequence[str], width: int, field: str = "label", title: Any =
 def legend(names: Sequence[str], width: int, **options: Any) -> Any:
     """A legend on top, in as many columns as its names leave room for."""
     each = min(180, max((len(name) for name in names), default=0) * LABEL_SIZE * 0.56) + 34
-    columns = max(1, min(len(names), int((width + 60) / each)))
+    columns = max(1, min(len(names), int((width + 40) / each)))
     return alt.Legend(columns=columns, symbolOpacity=1, **options)
 
 

@@ -78,7 +78,9 @@ def draws(
                 raise DerailError(f"nothing to draw for {result.title!r}: it has no rows")
             use_offline_renderer()
             drawn = draw(replace(result, frame=_drawable(result.frame)), width, **options)
-            return themed_chart(_told(configured(drawn), result, _ENTRIES[name], caption), theme)
+            return themed_chart(
+                _told(configured(drawn, width), result, _ENTRIES[name], caption), theme
+            )
 
         name = getattr(draw, "__name__", kind)
         _ENTRIES[name] = _Entry(name, kind, figure, usual, events)

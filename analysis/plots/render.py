@@ -19,6 +19,7 @@ _LONGEST_READ_OUT = 2_000
 _READ_OUT = ("description", "usermeta")
 _UNDRAWABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _PAINT = re.compile(r'(?<= )(fill|stroke)="(#[0-9a-f]{6})"')
+_SIZE = re.compile(r'width="[\d.]+" height="[\d.]+" viewBox="0 0 ([\d.]+) ([\d.]+)"')
 _VERSION: Final = "6.4"
 
 
@@ -59,16 +60,24 @@ def to_pdf(chart: Any, theme: str = "light") -> bytes:
     """
     import vl_convert
 
-    points = 72 / PIXELS_PER_INCH
-    return vl_convert.vegalite_to_pdf(spec_of(chart, theme), vl_version=_VERSION, scale=points)
+    # The converter takes a pixel for a point, so the size is told to it in points.
+    svg = to_svg(chart, theme)
+    across, down = (length * 72 / PIXELS_PER_INCH for length in _size(svg))
+    return vl_convert.svg_to_pdf(
+        _SIZE.sub(rf'width="{across:.2f}" height="{down:.2f}" viewBox="0 0 \1 \2"', svg, count=1)
+    )
 
 
-def size_of(chart: Any) -> tuple[int, int]:
+def size_of(chart: Any) -> tuple[float, float]:
     """Width and height of the drawn chart in pixels, labels and legend included."""
-    found = re.search(r'width="(\d+)" height="(\d+)"', to_svg(chart))
+    return _size(to_svg(chart))
+
+
+def _size(svg: str) -> tuple[float, float]:
+    found = _SIZE.search(svg)
     if found is None:  # every SVG of the renderer tells its size
         raise DerailError("the renderer made an SVG without a size")
-    return int(found[1]), int(found[2])
+    return float(found[1]), float(found[2])
 
 
 def use_offline_renderer() -> None:

@@ -137,48 +137,48 @@ def page_colours(dark: bool) -> str:
     return "".join(f"--derail-{name}:{colours.get(c, c)};" for c, name in _NAMES.items())
 
 
-def configured(chart: Any) -> Any:
-    """The chart in Derail's look."""
-    return (
-        chart.configure(font=FONT, background="transparent", padding=5)
-        .configure_view(stroke=None)
-        .configure_axis(
-            labelFontSize=LABEL_SIZE,
-            labelColor=INK,
-            titleFontSize=LABEL_SIZE,
-            titleFontWeight="normal",
-            titleColor=SOFT,
-            gridColor=LINE,
-            domain=False,
-            tickSize=0,
-            labelPadding=6,
-            titlePadding=8,
-            labelLimit=210,
-            titleLimit=640,
-        )
-        .configure_legend(
-            labelFontSize=LABEL_SIZE,
-            labelColor=INK,
-            titleFontSize=LABEL_SIZE,
-            titleFontWeight="normal",
-            titleColor=SOFT,
-            labelLimit=180,
-            orient="top",
-            offset=6,
-            columnPadding=12,
-            symbolOpacity=1,
-        )
-        .configure_header(
-            labelFontSize=LABEL_SIZE, labelColor=INK, titleFontSize=LABEL_SIZE, titleColor=SOFT
-        )
-        .configure_text(fontSize=LABEL_SIZE, color=INK)
-        .configure_title(
-            fontSize=SMALL_SIZE,
-            fontWeight="normal",
-            color=SOFT,
-            anchor="start",
-            frame="group",
-            offset=8,
-        )
-        .configure_range(category=list(SERIES))
-    )
+def configured(chart: Any, width: int = 460) -> Any:
+    """The chart in Derail's look; in a narrow one, long labels are cut sooner."""
+    longest = max(80, min(210, int(0.75 * width)))
+    chart.config = {
+        "font": FONT,
+        "background": "transparent",
+        "padding": 5,
+        "view": {"stroke": None},
+        "axis": {
+            **_words("label", INK),
+            **_words("title", SOFT),
+            "gridColor": LINE,
+            "domain": False,
+            "tickSize": 0,
+            "labelPadding": 6,
+            "titlePadding": 8,
+            "labelLimit": longest,
+            "titleLimit": 640,
+        },
+        "legend": {
+            **_words("label", INK),
+            **_words("title", SOFT),
+            "labelLimit": 180,
+            "orient": "top",
+            "offset": 6,
+            "columnPadding": 12,
+            "symbolOpacity": 1,
+        },
+        "header": {**_words("label", INK), **_words("title", SOFT)},
+        "text": {"fontSize": LABEL_SIZE, "color": INK},
+        "title": {
+            "fontSize": SMALL_SIZE,
+            "fontWeight": "normal",
+            "color": SOFT,
+            "anchor": "start",
+            "frame": "group",
+            "offset": 8,
+        },
+        "range": {"category": list(SERIES)},
+    }
+    return chart
+
+
+def _words(of: str, colour: str) -> dict[str, Any]:
+    return {f"{of}FontSize": LABEL_SIZE, f"{of}FontWeight": "normal", f"{of}Color": colour}
