@@ -11,8 +11,16 @@ import polars as pl
 
 from analysis import perturbations
 from analysis.factors import factors
-from analysis.outcomes import columns, judged
-from analysis.power import detectable, error_of_looks, plan, tasks_needed
+from analysis.outcomes import columns, judged, pass_k
+from analysis.power import (
+    Spread,
+    alpha_of_looks,
+    detectable,
+    error_of_looks,
+    plan,
+    spread_of,
+    tasks_needed,
+)
 from analysis.results import Result
 from analysis.signals import responses
 from analysis.uncertainty import Estimate, benjamini_hochberg, clustered_mean, holm, mcnemar_exact
@@ -21,15 +29,22 @@ from loaders.errors import DerailError
 
 __all__ = [
     "Pairing",
+    "Spread",
+    "alpha_of_looks",
+    "benjamini_hochberg",
     "compare",
     "detectable",
     "differences",
     "error_of_looks",
     "factors",
+    "holm",
+    "mcnemar_exact",
     "p_text",
     "pair_up",
+    "pass_k",
     "per_run_signals",
     "plan",
+    "spread_of",
     "tasks_needed",
 ]
 

@@ -19,10 +19,11 @@ from analysis.confounding import difficulty_and_exposure, length_and_failure
 from analysis.divergence import first_divergence, together
 from analysis.event_study import event_study
 from analysis.exposures import exposures, refuse_ever
-from analysis.hazard import hazard
+from analysis.hazard import hazard, person_period
 from analysis.onset import onset
 from analysis.outcomes import columns, judged
 from analysis.results import Result, empty_members
+from analysis.survival import cumulative_incidence
 from analysis.uncertainty import (
     Estimate,
     benjamini_hochberg,
@@ -39,6 +40,7 @@ __all__ = [
     "by_step",
     "cautions",
     "change_points",
+    "cumulative_incidence",
     "e_value",
     "event_study",
     "exposures",
@@ -46,6 +48,7 @@ __all__ = [
     "hazard",
     "onset",
     "pelt",
+    "person_period",
     "together",
     "triggers",
 ]
