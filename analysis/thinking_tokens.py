@@ -71,8 +71,8 @@ def token_growths(runs: Trajectories) -> pl.DataFrame:
     ``user`` (bytes in between, of the model's visible reply, tool responses and what a user or the
     system said), ``messages``; ``opens_turn`` (a user spoke); ``usable``; ``compaction`` (the prompt shrank
     by more than all earlier thinking, or the log says so). Not usable are growths over another model,
-    agent or offer of tools, over media or unlogged text, a failed call, a compaction, or a call without
-    usage.
+    agent or offer of tools, over media or unlogged text, a failed call, a compaction, a call without
+    usage, or one of which neither counts nor the log tell whether it thought.
     """
     kind, size = pl.col("kind"), pl.col("text").str.len_bytes()
     given = kind.is_in(["user", "system"])
@@ -144,6 +144,7 @@ def token_growths(runs: Trajectories) -> pl.DataFrame:
         & pl.col("same")
         & ~pl.col("unmeasured")
         & pl.col("error").is_null()
+        & (pl.col("reasoning").is_not_null() | pl.col("thinking").is_not_null())
         & (pl.col("reasoning").is_null() | (pl.col("reasoning") <= completion))
     )
     return (

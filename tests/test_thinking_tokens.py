@@ -172,3 +172,11 @@ def test_mini_swe_agent_sends_reasoning_back(real_logs: Path) -> None:
     """As measured on the wire with a marker in every thinking text."""
     found = thinking.token_account(loaders.load(real_logs / "mini_swe_agent"))
     assert set(found.filter(pl.col("reasoning_tokens") > 1_000)["policy"]) == {"all"}
+
+
+def test_a_scanned_store_tells_the_same(tmp_path: Path) -> None:
+    runs = chats(*[Chat(policy) for policy in PLANTED for _ in range(3)])
+    stored = loaders.scan(runs.save(tmp_path / "store"))
+    assert thinking.token_account(stored).equals(thinking.token_account(runs))
+    told = thinking.with_token_evidence(stored).steps.collect()
+    assert told.equals(thinking.with_token_evidence(runs).steps.collect())
