@@ -128,11 +128,12 @@ def value(result: Result, width: int, most: int = 30) -> Any:
     From ``prefixes.value``: columns ``trajectory_id``, ``success``, ``step``, ``value``, ``largest``.
     Up to ``most`` runs of either outcome, at even distances over all of them.
     """
+    every = (pl.len().cast(pl.Int64) + (most - 1)) // most
     end = pl.when("success").then(pl.lit("succeeds")).otherwise(pl.lit("fails")).alias("end")
     names = (
         result.frame.unique("trajectory_id", maintain_order=True)
         .with_columns(end)
-        .filter((pl.int_range(pl.len()) % (-(-pl.len() // most)) == 0).over("end"))
+        .filter((pl.int_range(pl.len()) % every == 0).over("end"))
     )
     rows = (
         result.frame.join(names.select("trajectory_id", "end"), on="trajectory_id")

@@ -132,7 +132,9 @@ def series(count: int) -> list[str]:
     return [SERIES[n % len(SERIES)] for n in range(count)]
 
 
-def colour_of(names: Sequence[str], width: int, field: str = "label", title: Any = None) -> Any:
+def colour_of(
+    names: Sequence[str], width: int, field: str = "label", title: Any = None, **options: Any
+) -> Any:
     """A colour for each series, with a legend that fits the width; the plain blue for one series."""
     if len(names) < 2:
         return alt.value(BLUE)
@@ -141,7 +143,7 @@ def colour_of(names: Sequence[str], width: int, field: str = "label", title: Any
         title=title,
         sort=None,
         scale=alt.Scale(domain=list(names), range=series(len(names))),
-        legend=legend(names, width),
+        legend=legend(names, width, **options),
     )
 
 

@@ -65,19 +65,12 @@ def hazard_by_step(result: Result, width: int) -> Any:
         "label", "step", "hazard", "hazard_low", "hazard_high", "failed", "at_risk"
     )
     names = names_in(frame)
-    each = width / max(1, frame["step"].n_unique())
-    spread = min(4.0, each / max(2, len(names) + 1))
+    beside = pl.col("label").replace_strict(
+        {name: 0.18 * (n - (len(names) - 1) / 2) for n, name in enumerate(names)}
+    )
+    frame = frame.with_columns((pl.col("step") + beside).alias("at"))  # intervals do not overlap
     base = alt.Chart(frame).encode(
-        x=alt.X("step:Q", axis=steps()),
-        xOffset=alt.XOffset(
-            "label:N",
-            sort=names,
-            scale=alt.Scale(
-                domain=names,
-                range=[spread * (n - (len(names) - 1) / 2) for n in range(len(names))],
-                type="ordinal",
-            ),
-        ),
+        x=alt.X("at:Q", axis=steps(), scale=alt.Scale(padding=8, nice=False)),
         color=colour_of(names, width),
     )
     rule = base.mark_rule(strokeWidth=2, opacity=0.5).encode(

@@ -78,9 +78,9 @@ def sent_back(result: Result, width: int) -> Any:
     """
     names = [key for key in result.keys if result.frame[key].null_count() < result.frame.height]
     frame = result.frame.with_columns(
-        pl.concat_str(
-            [pl.col(n).cast(pl.String) for n in names], separator=" ", ignore_nulls=True
-        ).alias("label"),
+        pl.concat_str([pl.col(n).cast(pl.String) for n in names], separator=" ", ignore_nulls=True)
+        .replace("", "(not named)")
+        .alias("label"),
         pl.when(pl.col("sent_share").is_null())
         .then(pl.lit("not known"))
         .otherwise("policy")
