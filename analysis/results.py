@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 from dataclasses import dataclass, field
-from html import escape
 from types import FrameType
 from typing import Any
 
@@ -98,16 +97,7 @@ class Result:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        warnings = "".join(f"<li>{escape(text)}</li>" for text in self.warnings)
-        html: Any = self.frame
-        return (
-            f"<div><b>{escape(self.title)}</b>"
-            f"{f'<p>{escape(self.headline)}</p>' if self.headline else ''}"
-            f"{html._repr_html_()}"
-            f"<p><small>{escape(self.method)} Runs behind a row: <code>.runs("
-            f"{escape(', '.join(f'{key}=...' for key in self.keys))})</code></small></p>"
-            f"{f'<ul>{warnings}</ul>' if warnings else ''}</div>"
-        )
+        return importlib.import_module("analysis.result_html").of_result(self)
 
 
 def empty_members(*keys: str) -> pl.DataFrame:

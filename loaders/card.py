@@ -17,11 +17,11 @@ Counts = list[tuple[str, int]]
 
 # Each stands out from white and from black, and from its neighbours for the colour-blind.
 _COLOURS = {
-    "success": "#009e73",
+    "success": "#2b7bc4",
     "failure": "#d55e00",
     "error": "#b8468f",
     "limit": "#b07d12",
-    "cancelled": "#5b84c4",
+    "cancelled": "#6f8f3f",
     "unknown": "#858a94",
 }
 _SHOWN = 6
@@ -98,6 +98,7 @@ class Summary:
         rows = "".join(
             f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>"
             for name, text in self._rows()
+            if name != "outcomes"  # the key of the bar tells them
         )
         problems = "".join(
             f"<li><code>{escape(source)}{escape(f' at {position}') if position else ''}</code>: "
@@ -124,7 +125,16 @@ class Summary:
             f"style='width:{100 * count / total:.2f}%;background:{_COLOURS[name]}'></span>"
             for name, count in self.outcomes
         )
-        return f"<div class='derail-bar' role='img' aria-label='outcomes'>{segments}</div>"
+        told = ", ".join(f"{name} {count:,}" for name, count in self.outcomes)
+        legend = "".join(
+            f"<span><span style='background:{_COLOURS[name]}'></span>{name} {count:,} "
+            f"<small>{100 * count / total:.0f} %</small></span>"
+            for name, count in self.outcomes
+        )
+        return (
+            f"<div class='derail-bar' role='img' aria-label='outcomes: {told}'>{segments}</div>"
+            f"<div class='derail-key'>{legend}</div>"
+        )
 
 
 _STYLE = (
@@ -134,7 +144,10 @@ _STYLE = (
     "padding:2px 12px 2px 0;vertical-align:top;border:0;background:none!important;white-space:normal}"
     ".derail-card tr{background:none!important}.derail-card td{word-break:break-word}.derail-card th{"
     "font-weight:500;opacity:.7;white-space:nowrap;width:9em}.derail-bar{display:flex;"
-    "height:8px;border-radius:4px;overflow:hidden;margin:8px 0}.derail-bar span{display:block}"
+    "height:10px;border-radius:5px;overflow:hidden;margin:10px 0 6px;gap:1px}.derail-bar span{display:block}"
+    ".derail-key{display:flex;flex-wrap:wrap;gap:2px 16px;margin:0 0 8px;font-size:12.5px}.derail-key span span{display:"
+    "inline-block;width:9px;height:9px;border-radius:2px;margin-right:6px}.derail-key small{opacity:.7}"
+    ".derail-card summary{cursor:pointer}"
     ".derail-card li{word-break:break-word}</style>"
 )
 

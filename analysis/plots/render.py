@@ -26,21 +26,20 @@ _VERSION: Final = "6.4"
 def to_svg(chart: Any, theme: str = "light") -> str:
     """The chart as SVG text, in the colours of a theme of :mod:`analysis.plots.theme`.
 
-    ``page`` colours are CSS variables, for an SVG that stands in a page which defines them.
+    ``page`` colours are CSS variables, for an SVG that stands in a page which defines them; ``jupyter``
+    colours follow the theme of JupyterLab.
     Raises ``DerailError`` for more than ``MAX_MARKS`` rows; aggregate in Polars first.
     """
     import vl_convert
 
-    follows_page = theme == "page"
-    svg = vl_convert.vegalite_to_svg(
-        spec_of(chart, "light" if follows_page else theme), vl_version=_VERSION
-    )
-    return _PAINT.sub(_variable, svg) if follows_page else svg
-
-
-def _variable(match: re.Match[str]) -> str:
-    name, colour = match.groups()
-    return f'{name}="{THEMES["page"].get(colour, colour)}"'
+    # The renderer knows colours and no variables, so those are put into what it has drawn.
+    follows = theme in ("page", "jupyter")
+    spec = spec_of(chart, "light" if follows else theme)
+    svg = vl_convert.vegalite_to_svg(spec, vl_version=_VERSION)
+    if not follows:
+        return svg
+    colours = THEMES[theme]
+    return _PAINT.sub(lambda found: f'{found[1]}="{colours.get(found[2], found[2])}"', svg)
 
 
 def to_png(chart: Any, scale: float = 2, theme: str = "light") -> bytes:
