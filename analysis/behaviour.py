@@ -24,6 +24,7 @@ from analysis.behaviour_signals import (
     signals_of,
 )
 from analysis.outcomes import columns, task_of
+from analysis.parts import part_by_part
 from analysis.results import Result
 from analysis.uncertainty import Estimate, clustered_mean, t_estimate
 from loaders import Trajectories
@@ -98,11 +99,16 @@ def rates(
         .collect()
     )
     wrong = explicit_errors(runs)
-    table = signals_of(runs, wrong, window, ignore).join(labels.select("run"), on="run", how="semi")
-    if table.is_empty():
+    shown = part_by_part(
+        runs, lambda part, wrong: _means(signals_of(part, wrong, window, ignore)), wrong
+    )
+    if shown.join(labels, on="run", how="semi").is_empty():
         raise DerailError("these logs have no model calls, so there is no behaviour to measure")
-    measured = _measured(runs, table, labels)
-    errors = labels.join(_error_counts(failing_steps(runs, wrong)), on="run", maintain_order="left")
+    measured = _measured(runs, shown, labels)
+    counts = part_by_part(
+        runs, lambda part, wrong: _error_counts(failing_steps(part, wrong)), wrong
+    )
+    errors = labels.join(counts, on="run", maintain_order="left")
     rows: list[dict[str, Any]] = []
     for key, group in labels.group_by(names, maintain_order=True):
         arm = dict(zip(names, key, strict=True))
@@ -144,9 +150,13 @@ _SCHEMA = {
 }
 
 
-def _measured(runs: Trajectories, table: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
-    """A row per run: its task and, for each signal, its mean over the steps where it is known."""
-    per_run = table.group_by("run").agg(pl.col(name).cast(pl.Float64).mean() for name in _PER_STEP)
+def _means(table: pl.DataFrame) -> pl.DataFrame:
+    """A row per run: the mean of each signal over the steps where it is known."""
+    return table.group_by("run").agg(pl.col(name).cast(pl.Float64).mean() for name in _PER_STEP)
+
+
+def _measured(runs: Trajectories, per_run: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
+    """A row per run: its task, the means of its signals, and what its end shows."""
     at_ends = premature_stops(runs).join(plan_drift(runs), on="run")
     return (
         labels.select("run", "task")

@@ -9,6 +9,7 @@ from typing import Final
 
 import polars as pl
 
+from analysis.parts import part_by_part
 from loaders import Trajectories
 
 _PREFIX = r"^(?i:(?:\w+(?:[.:]|__))*"
@@ -107,7 +108,8 @@ def premature_stops(runs: Trajectories) -> pl.DataFrame:
         .unique(["run", "seq"])
     )
     per_run = (
-        runs.events.filter(pl.col("kind") == "tool_call")
+        runs.clustered("events")
+        .filter(pl.col("kind") == "tool_call")
         .join(failed, on=["run", "seq"], how="left", maintain_order="left")
         .group_by("run")
         .agg(
@@ -140,7 +142,7 @@ def premature_stops(runs: Trajectories) -> pl.DataFrame:
         .join(per_run, on="run", how="left", maintain_order="left")
         .join(runners, on="toolset", how="left", maintain_order="left")
         .select("run", pl.when(can_tell).then(unverified).alias("premature_stop"))
-        .collect()
+        .collect(engine="streaming")
     )
 
 
@@ -152,6 +154,10 @@ def plan_drift(runs: Trajectories) -> pl.DataFrame:
     an action's entities are those of its arguments. Null where the plan names nothing, the actions
     name nothing, or the run has fewer than 5 tool calls.
     """
+    return part_by_part(runs, _plan_drift)
+
+
+def _plan_drift(runs: Trajectories) -> pl.DataFrame:
     said = pl.col("kind").is_in(["thinking", "message"]) & (
         pl.col("text").fill_null("").str.strip_chars() != ""
     )

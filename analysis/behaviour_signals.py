@@ -15,6 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.behaviour_rules import TARGET, entities
+from analysis.parts import part_by_part
 from analysis.perturbations import detect
 from loaders import Trajectories
 from loaders.errors import DerailError
@@ -58,6 +59,12 @@ def calls_of(
     """What ``calls`` returns, given the ``explicit_errors`` of the runs."""
     if window < 1:
         raise DerailError(f"window is a number of calls to look back, at least 1, not {window}")
+    return part_by_part(runs, lambda part, wrong: _calls(part, wrong, window, ignore), wrong)
+
+
+def _calls(
+    runs: Trajectories, wrong: pl.DataFrame, window: int, ignore: Sequence[str]
+) -> pl.DataFrame:
     spoken = (pl.col("kind") == "user").cum_sum().over("run").alias("turn")
     table = (
         runs.events.filter(pl.col("kind").is_in(["tool_call", "user"]))
@@ -124,6 +131,12 @@ def signals_of(
     runs: Trajectories, wrong: pl.DataFrame, window: int, ignore: Sequence[str]
 ) -> pl.DataFrame:
     """What ``signals`` returns, given the ``explicit_errors`` of the runs."""
+    return part_by_part(runs, lambda part, wrong: _signals(part, wrong, window, ignore), wrong)
+
+
+def _signals(
+    runs: Trajectories, wrong: pl.DataFrame, window: int, ignore: Sequence[str]
+) -> pl.DataFrame:
     told = calls_of(runs, wrong, window, ignore)
     wrote = _writing(runs)
     table = (

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+import numpy as np
 import polars as pl
 
 from analysis.cautions import cautions
@@ -27,8 +29,8 @@ from analysis.survival import cumulative_incidence
 from analysis.uncertainty import (
     Estimate,
     benjamini_hochberg,
-    clustered_mean,
-    clustered_share,
+    counted_mean,
+    counted_share,
     e_value,
     mantel_haenszel,
     mantel_haenszel_across,
@@ -130,8 +132,8 @@ def triggers(
     first = met.group_by("run", "exposure", "group").agg(pl.col("step").min().alias("met_at"))
     runs_per_task = table.group_by("task", *arms).len().select(pl.col("len").median()).item()
     within_task = match == "task" if match else runs_per_task >= 2
-    across_arms = _risk_rows(runs, table, ["task"] if within_task else [], within)
-    inside_arms = _risk_rows(runs, table, ["task", *arms] if within_task else arms, within)
+    across_arms = _risk_sets(runs, table, ["task"] if within_task else [], within)
+    inside_arms = _risk_sets(runs, table, ["task", *arms] if within_task else arms, within)
     names = first.select("exposure", "group").unique().sort("group", "exposure").rows()
     if wanted:
         names = [(name, group) for name, group in names if name in wanted]
@@ -168,50 +170,80 @@ def triggers(
     )
 
 
-def _risk_rows(
+@dataclass(frozen=True)
+class _RiskSets:
+    """Who is compared with whom.
+
+    ``rows``: a row per run and call, made as it is read: the run's task and arms, ``event``, and whether
+    the call's request is known; ``keys``: the columns that name the set in which a row is compared.
+    """
+
+    rows: pl.LazyFrame
+    keys: list[str]
+
+
+def _risk_sets(
     runs: Trajectories, table: pl.DataFrame, matched: Sequence[str], within: int | None
-) -> pl.DataFrame:
-    """A row per run and call: its task, step and stratum, whether the run fails, what is known of it."""
+) -> _RiskSets:
     known = pl.col("thinking_sent").is_not_null() & (pl.col("thinking_available") > 0)
-    calls_left = pl.col("step").max().over("run") - pl.col("step")
-    in_time = (pl.col("failed") & (calls_left < within) if within else pl.col("failed")).alias(
-        "event"
+    last = (
+        runs.clustered("steps")
+        .group_by("run")
+        .agg(pl.col("step").max().alias("last"))
+        .collect(engine="streaming")
     )
-    steps = runs.steps.select("run", "step", known.alias("request_known")).collect()
-    return (
-        table.with_columns((~pl.col("success")).alias("failed"))
-        .join(steps, on="run")
-        .with_columns(pl.struct(*matched, "step").rank("dense").alias("stratum"), in_time)
+    people = table.with_columns((~pl.col("success")).alias("failed")).join(
+        last, on="run", maintain_order="left"
     )
+    calls_left = pl.col("last") - pl.col("step")
+    in_time = pl.col("failed") & (calls_left < within) if within else pl.col("failed")
+    rows = (
+        runs.steps.select("run", "step", known.alias("request_known"))
+        .join(people.lazy(), on="run")
+        .with_columns(in_time.alias("event"))
+    )
+    return _RiskSets(rows, [*matched, "step"])
 
 
 def _trigger(
-    name: str, group: str, risk: pl.DataFrame, first: pl.DataFrame, within_task: bool
+    name: str, group: str, risk: _RiskSets, first: pl.DataFrame, within_task: bool
 ) -> tuple[dict[str, Any], pl.DataFrame]:
-    rows = risk.join(first.select("run", "met_at"), on="run", how="left").filter(
+    met = first.select("run", "met_at").lazy()
+    rows = risk.rows.join(met, on="run", how="left").filter(
         pl.col("met_at").is_null() | (pl.col("step") <= pl.col("met_at"))
     )
     if group == "thinking":
         rows = rows.filter("request_known")
+    exposed, event = pl.col("exposed"), pl.col("event")
     rows = rows.with_columns(
         (pl.col("step") == pl.col("met_at")).fill_null(value=False).alias("exposed")
     )
-    informative = (
-        rows.group_by("stratum")
-        .agg(pl.col("exposed").any(), (~pl.col("exposed")).any().alias("control"))
-        .filter("exposed", "control")
-        .select("stratum")
+    sets = (
+        rows.group_by(risk.keys)
+        .agg(
+            (event & exposed).sum().cast(pl.Int64).alias("a"),
+            exposed.sum().cast(pl.Int64).alias("n1"),
+            (event & ~exposed).sum().cast(pl.Int64).alias("c"),
+            (~exposed).sum().cast(pl.Int64).alias("n0"),
+        )
+        .filter(pl.col("n1") > 0, pl.col("n0") > 0)
+        .collect(engine="streaming")
+        .sort(risk.keys)
     )
-    rows = rows.join(informative, on="stratum", how="semi")
-    event_when_met = (pl.col("event") & pl.col("exposed")).any()
-    per_run = rows.group_by("run", maintain_order=True).agg(
-        pl.col("trajectory_id").first(),
-        pl.col("task").first(),
-        pl.col("exposed").any(),
-        pl.when(pl.col("exposed").any())
-        .then(event_when_met)
-        .otherwise(pl.col("event").any())
-        .alias("failed"),
+    informative = sets.select(risk.keys).lazy()
+    rows = rows.join(informative, on=risk.keys, how="semi", nulls_equal=True)
+    per_run = (
+        rows.group_by("run")
+        .agg(
+            pl.col("trajectory_id").first(),
+            pl.col("task").first(),
+            exposed.any(),
+            (event & exposed).any().alias("when_met"),
+            event.any(),
+        )
+        .collect(engine="streaming")
+        .sort("run")
+        .with_columns(pl.when("exposed").then("when_met").otherwise("event").alias("failed"))
     )
     cells = {
         f"{'exposed' if exposed else 'unexposed'}_{'failed' if failed else 'succeeded'}": per_run.filter(
@@ -228,7 +260,7 @@ def _trigger(
     )
     estimate: Estimate | None = None
     if refused is None:
-        estimate = _pooled(rows, within_task)
+        estimate = _pooled(sets) if within_task else _pooled_across(rows, risk.keys)
         if math.isnan(estimate.se) or estimate.clusters < 5:
             refused, estimate = "fewer than 5 tasks with both exposed and unexposed runs", None
     exposed_runs = per_run.filter("exposed")
@@ -250,21 +282,19 @@ def _trigger(
     return row, behind
 
 
-def _pooled(rows: pl.DataFrame, within_task: bool) -> Estimate:
-    if not within_task:
-        return mantel_haenszel_across(
-            event=rows["event"].to_list(),
-            exposed=rows["exposed"].to_list(),
-            stratum=rows["stratum"].to_list(),
-            clusters=rows["task"].to_list(),
-        )
-    strata = rows.group_by("stratum", maintain_order=True).agg(
-        pl.col("task").first(),
-        (pl.col("event") & pl.col("exposed")).sum().alias("a"),
-        pl.col("exposed").sum().alias("n1"),
-        (pl.col("event") & ~pl.col("exposed")).sum().alias("c"),
-        (~pl.col("exposed")).sum().alias("n0"),
+def _pooled_across(rows: pl.LazyFrame, keys: list[str]) -> Estimate:
+    told = rows.select(
+        "event", "exposed", "task", pl.struct(keys).rank("dense").alias("stratum")
+    ).collect()
+    return mantel_haenszel_across(
+        event=told["event"].to_list(),
+        exposed=told["exposed"].to_list(),
+        stratum=told["stratum"].to_list(),
+        clusters=told["task"].to_list(),
     )
+
+
+def _pooled(strata: pl.DataFrame) -> Estimate:
     return mantel_haenszel(
         exposed_failed=strata["a"].to_list(),
         exposed=strata["n1"].to_list(),
@@ -343,20 +373,7 @@ def by_step(runs: Trajectories, by: str | Sequence[str] | None = None, last: int
         table = table.with_columns(pl.lit("all runs").alias("group"))
     rows: list[tuple[Any, ...]] = []
     for key, group in table.group_by(names, maintain_order=True):
-        longest = group.select(pl.col("length").max()).item()
-        for step in range(min(longest, last)):
-            going = group.filter(pl.col("length") > step)
-            if going.height < MIN_CELL:
-                break
-            ending = going.filter(pl.col("length") == step + 1)["success"]
-            e = clustered_mean(going["success"].cast(pl.Float64).to_list(), going["task"].to_list())
-            failed = int((~ending).sum())
-            fails_here = (going["length"] == step + 1) & ~going["success"]
-            hazard = clustered_share(fails_here.to_list(), going["task"].to_list())
-            rows.append(
-                (*key, step, going.height, failed, int(ending.sum()), hazard.value, hazard.low,
-                 hazard.high, e.value, max(e.low, 0.0), min(e.high, 1.0))
-            )  # fmt: skip
+        rows += [(*key, *row) for row in _of_those_going(group, last)]
     schema = {
         **{name: table.schema[name] for name in names},
         "step": pl.Int64,
@@ -381,3 +398,30 @@ def by_step(runs: Trajectories, by: str | Sequence[str] | None = None, last: int
         source=runs,
         warnings=(found.says,) if (found := length_and_failure(runs)) else (),
     )
+
+
+def _of_those_going(group: pl.DataFrame, last: int) -> list[tuple[Any, ...]]:
+    """For each step, how the runs that make this call fare, from counts by task and length."""
+    length = group["length"].clip(upper_bound=last + 1).to_numpy()
+    task = group["task"].rank("dense").to_numpy().astype(np.intp) - 1
+    good = group["success"].to_numpy()
+    shape = (int(task.max()) + 1, last + 2)
+    ending, succeeding = np.zeros(shape), np.zeros(shape)
+    np.add.at(ending, (task, length), 1)
+    np.add.at(succeeding, (task[good], length[good]), 1)
+    going, winning = (np.cumsum(part[:, ::-1], axis=1)[:, ::-1] for part in (ending, succeeding))
+    rows: list[tuple[Any, ...]] = []
+    for step in range(min(int(group.select(pl.col("length").max()).item()), last)):
+        n, wins = going[:, step + 1], winning[:, step + 1]
+        if n.sum() < MIN_CELL:
+            break
+        ends, won = int(ending[:, step + 1].sum()), int(succeeding[:, step + 1].sum())
+        at_risk = int(n.sum())
+        e = counted_mean(wins[n > 0], n[n > 0])
+        fails = (ending - succeeding)[:, step + 1]
+        hazard = counted_share(fails[n > 0], n[n > 0])
+        rows.append(
+            (step, at_risk, ends - won, won, hazard.value, hazard.low, hazard.high, e.value,
+             max(e.low, 0.0), min(e.high, 1.0))
+        )  # fmt: skip
+    return rows

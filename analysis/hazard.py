@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -68,7 +69,14 @@ def person_period(
     >>> int(rows["event"].sum()) == rows.filter("event")["run"].n_unique()
     True
     """
-    return _rows(runs, end, columns(by, runs))[0].sort("run", "step")
+    arms = columns(by, runs)
+    risk = _risk(runs, end, arms)
+    return (
+        _person_steps(runs, risk)
+        .select("run", "trajectory_id", "task", "step", *arms, "event", *risk.groups)
+        .collect(engine="streaming")
+        .sort("run", "step")
+    )
 
 
 def hazard(
@@ -112,7 +120,8 @@ def hazard(
     wanted = [exposure] if isinstance(exposure, str) else list(exposure or ())
     refuse_ever([*wanted, *(name for pair in interactions for name in pair)])
     arms = columns(by, runs)
-    rows, groups = _rows(runs, end, arms)
+    risk = _risk(runs, end, arms)
+    rows, groups = _counted(runs, risk, arms), risk.groups
     names = _chosen(wanted, groups)
     _check_interactions(interactions, names)
     refusals = {name: _refusal(rows, name) for name in names}
@@ -130,13 +139,16 @@ def hazard(
     if chosen == "random_intercept":
         tools = [name for name in kept if groups.get(name) == "tool response"]
         rows = rows.with_columns(
-            pl.col(name).mean().over("task").alias(f"{_MEAN}{name}") for name in tools
+            ((pl.col(name) * pl.col("rows")).sum() / pl.col("rows").sum())
+            .over("task")
+            .alias(f"{_MEAN}{name}")
+            for name in tools
         )
         means = [f"{_MEAN}{name}" for name in tools if rows[f"{_MEAN}{name}"].n_unique() > 1]
     together = _fit(rows, [*kept, *means, *always], link, chosen)  # without any: the baseline alone
     alone = {name: _fit(rows, [name, *base], link, "clustered") for name in kept}
     frame = _frame(rows, names, products, groups, refusals, together, alone)
-    confounded = _confounded(runs, rows, names) if chosen == "clustered" else ()
+    confounded = _confounded(runs, risk, names) if chosen == "clustered" else ()
     return Result(
         kind="hazard",
         title=f"What raises the hazard of {end} at a call",
@@ -146,9 +158,9 @@ def hazard(
         + (", each task's mean rate of every tool exposure" if means else "")
         + "; 95 % intervals; Benjamini-Hochberg.",
         keys=("exposure",),
-        members=_members(rows, kept),
+        members=_members(risk, kept, products),
         source=runs,
-        warnings=tuple(_warnings(rows, chosen, together, end, [*confounded])),
+        warnings=tuple(_warnings(risk, chosen, together, end, [*confounded])),
         headline=_headline(frame, end),
     )
 
@@ -156,30 +168,84 @@ def hazard(
 # ---------------------------------------------------------------------- rows
 
 
-def _rows(runs: Trajectories, end: str, arms: list[str]) -> tuple[pl.DataFrame, dict[str, str]]:
-    """Person-period rows with a column for each exposure, and the group of each."""
+@dataclass(frozen=True)
+class _Risk:
+    """Who is at risk of what: small tables, from which person-steps are made as they are read.
+
+    ``runs``: ``run``, ``trajectory_id``, ``task``, arms, ``ended`` (the run ended so), ``last`` step;
+    ``met``: ``run``, ``step``, ``exposure``; ``groups``: the group of each exposure.
+    """
+
+    runs: pl.DataFrame
+    met: pl.DataFrame
+    groups: dict[str, str]
+
+
+def _risk(runs: Trajectories, end: str, arms: list[str]) -> _Risk:
     table = judged(runs, *arms, "outcome")
     if table.is_empty():
         raise DerailError(
             "no run has a known outcome, so no call is known to break one. Add outcomes: "
             "runs.label(frame with trajectory_id and success, on='trajectory_id')."
         )
-    ended = _ended(end)
+    last = (
+        runs.clustered("steps")
+        .group_by("run")
+        .agg(pl.col("step").max().alias("last"))
+        .collect(engine="streaming")
+    )
     met = exposures(runs).unique(["run", "step", "exposure"])
     groups = dict(met.select("exposure", "group").unique().sort("group", "exposure").iter_rows())
-    steps = (
-        runs.steps.select("run", "step").collect().join(table.with_columns(ended=ended), on="run")
-    )
-    last = pl.col("step") == pl.col("step").max().over("run")
-    wide = met.with_columns(one=pl.lit(1.0)).pivot(
+    people = table.with_columns(ended=_ended(end)).join(last, on="run", maintain_order="left")
+    return _Risk(people, met.drop("group").sort("run", "step", "exposure"), groups)
+
+
+def _person_steps(runs: Trajectories, risk: _Risk) -> pl.LazyFrame:
+    """A row per run and call, with a column of 0 and 1 for each exposure."""
+    wide = risk.met.with_columns(one=pl.lit(1.0)).pivot(
         on="exposure", index=["run", "step"], values="one"
     )
-    joined = steps.join(wide, on=["run", "step"], how="left", maintain_order="left")
-    rows = joined.with_columns((last & pl.col("ended")).alias("event")).select(
-        *("run", "trajectory_id", "task", "step", *arms, "event"),
-        *(pl.col(name).fill_null(0.0) for name in groups),
+    is_last = pl.col("step") == pl.col("last")
+    return (
+        runs.steps.select("run", "step")
+        .join(risk.runs.lazy(), on="run")
+        .join(wide.lazy(), on=["run", "step"], how="left")
+        .with_columns(
+            is_last.alias("is_last"),
+            (is_last & pl.col("ended")).alias("event"),
+            *(pl.col(name).fill_null(0.0) for name in risk.groups),
+        )
     )
-    return rows, groups
+
+
+def _counted(runs: Trajectories, risk: _Risk, arms: list[str]) -> pl.DataFrame:
+    """Person-steps that are alike to every model here, counted, so that a row is kept for few.
+
+    Columns: ``task``, arms, ``step`` (first of its piece of the baseline), a column for each exposure;
+    ``rows``, of which ``n`` whose event is known, ``event`` those that have it, ``ends`` a run's last.
+    """
+    alike = ["task", *arms, "step", *risk.groups]
+    return (
+        _person_steps(runs, risk)
+        .with_columns(_piece(pl.col("step"), _STEPS).alias("step"))
+        .group_by(alike)
+        .agg(
+            pl.len().cast(pl.Int64).alias("rows"),
+            pl.col("event").count().cast(pl.Int64).alias("n"),
+            pl.col("event").sum().cast(pl.Int64),
+            pl.col("is_last").sum().cast(pl.Int64).alias("ends"),
+        )
+        .collect(engine="streaming")
+        .sort(alike)
+    )
+
+
+def _piece(step: pl.Expr, starts: Sequence[int]) -> pl.Expr:
+    """The first step of the piece of the baseline that a step is in."""
+    piece = pl.lit(starts[0], pl.Int64)
+    for start in starts[1:]:
+        piece = pl.when(step >= start).then(pl.lit(start, pl.Int64)).otherwise(piece)
+    return piece
 
 
 def _ended(end: str) -> pl.Expr:
@@ -216,12 +282,13 @@ def _refusal(rows: pl.DataFrame, name: str) -> str | None:
 
 
 def _cells(rows: pl.DataFrame, name: str) -> dict[str, int]:
-    exposed, event = pl.col(name) > 0, pl.col("event")
+    exposed, breaks = pl.col(name) > 0, pl.col("event")
+    goes_on = pl.col("n") - breaks
     counted = rows.select(
-        (exposed & event).sum().alias("that met it and break"),
-        (exposed & ~event).sum().alias("that met it and go on"),
-        (~exposed & event).sum().alias("that did not meet it and break"),
-        (~exposed & ~event).sum().alias("that did not meet it and go on"),
+        breaks.filter(exposed).sum().alias("that met it and break"),
+        goes_on.filter(exposed).sum().alias("that met it and go on"),
+        breaks.filter(~exposed).sum().alias("that did not meet it and break"),
+        goes_on.filter(~exposed).sum().alias("that did not meet it and go on"),
     )
     return counted.row(0, named=True)
 
@@ -230,20 +297,17 @@ def _model(model: Model, rows: pl.DataFrame) -> str:
     if model != "auto":
         return model
     tasks = rows["task"].n_unique()
-    several = rows["run"].n_unique() >= 2 * tasks
+    several = rows["ends"].sum() >= 2 * tasks
     return "random_intercept" if tasks >= _FEWEST_TASKS and several else "clustered"
 
 
 def _baseline_columns(rows: pl.DataFrame) -> dict[str, pl.Expr]:
     """0 and 1 for each piece of the baseline but the first; each piece has events and others."""
-    piece = pl.lit(0)
-    for number, start in enumerate(_STEPS):
-        piece = pl.when(pl.col("step") >= start).then(pl.lit(number)).otherwise(piece)
-    counts = rows.group_by(piece.alias("piece")).agg(pl.col("event").sum(), pl.len()).sort("piece")
+    counts = rows.group_by("step").agg(pl.col("event", "rows").sum()).sort("step")
     starts, events, calls = [0], 0, 0
-    for number, more_events, more_calls in counts.iter_rows():
+    for start, more_events, more_calls in counts.iter_rows():
         if 0 < events < calls:
-            starts.append(_STEPS[int(number)])
+            starts.append(int(start))
             events = calls = 0
         events, calls = events + more_events, calls + more_calls
     if not 0 < events < calls:
@@ -268,7 +332,7 @@ def _dummies(rows: pl.DataFrame, arms: list[str]) -> list[pl.Expr]:
 
 def _fit(rows: pl.DataFrame, names: list[str], link: Link, model: str) -> Fit:
     varying = [name for name in names if rows[name].n_unique() > 1]
-    data = patterns(rows, "event", varying, "task")
+    data = patterns(rows, "event", varying, "task", n="n")
     return random_intercept(data) if model == "random_intercept" else fit(data, link)
 
 
@@ -322,35 +386,42 @@ def _share(events: int, rest: int) -> float | None:
     return events / (events + rest) if events + rest else None
 
 
-def _members(rows: pl.DataFrame, names: list[str]) -> pl.DataFrame:
+def _members(risk: _Risk, names: list[str], products: list[tuple[str, str]]) -> pl.DataFrame:
     """Runs that met an exposure: ``broke`` where a call that met it broke, else ``went_on``."""
-    parts = [empty_members("exposure")]
-    for name in names:
-        met = rows.filter(pl.col(name) > 0).group_by("trajectory_id", maintain_order=True)
-        parts.append(
-            met.agg(pl.col("event").any()).select(
-                pl.lit(name).alias("exposure"),
-                "trajectory_id",
-                pl.when("event").then(pl.lit("broke")).otherwise(pl.lit("went_on")).alias("role"),
-            )
-        )
-    return pl.concat(parts)
+    met = risk.met
+    both = [
+        met.filter(exposure=a)
+        .join(met.filter(exposure=b).drop("exposure"), on=["run", "step"], maintain_order="left")
+        .with_columns(exposure=pl.lit(_product(a, b)))
+        for a, b in products
+    ]
+    found = (
+        pl.concat([met, *both])
+        .join(risk.runs, on="run", maintain_order="left")
+        .filter(pl.col("step") <= pl.col("last"))
+        .group_by("exposure", "trajectory_id", maintain_order=True)
+        .agg(((pl.col("step") == pl.col("last")) & pl.col("ended")).any().alias("broke"))
+    )
+    role = pl.when("broke").then(pl.lit("broke")).otherwise(pl.lit("went_on")).alias("role")
+    parts = [
+        found.filter(exposure=name).select("exposure", "trajectory_id", role) for name in names
+    ]
+    return pl.concat([empty_members("exposure"), *parts])
 
 
-def _confounded(runs: Trajectories, rows: pl.DataFrame, names: list[str]) -> list[str]:
+def _confounded(runs: Trajectories, risk: _Risk, names: list[str]) -> list[str]:
     """What is met more often in harder tasks, of the exposures in the model."""
     met = (
-        rows.unpivot(names, index=["run", "step"], variable_name="exposure")
-        .filter(pl.col("value") > 0)
+        risk.met.filter(pl.col("exposure").is_in(names))
+        .join(risk.runs, on="run")
+        .filter(pl.col("step") <= pl.col("last"))
         .group_by("run", "exposure")
         .agg(pl.col("step").min().alias("met_at"))
     )
     return [found.says for found in difficulty_and_exposure(runs, met)]
 
 
-def _warnings(
-    rows: pl.DataFrame, model: str, found: Fit, end: str, confounded: list[str]
-) -> list[str]:
+def _warnings(risk: _Risk, model: str, found: Fit, end: str, confounded: list[str]) -> list[str]:
     warnings = [
         "Observational: exposures were met, not assigned. Read an odds ratio as an association unless an "
         "experiment assigned the exposure.",
@@ -372,7 +443,7 @@ def _warnings(
         )
     if not found.converged:
         warnings.append("The fit did not converge: take out exposures that say the same.")
-    if rows.filter("event")["step"].n_unique() == 1:
+    if risk.runs.filter("ended")["last"].n_unique() == 1:
         warnings.append("All runs break at the same step: a limit on steps is no breakdown.")
     return warnings
 

@@ -187,7 +187,7 @@ def repeats(runs: Trajectories, found: pl.DataFrame | None = None) -> pl.DataFra
         .join(answered, on=["run", "seq"])
         .select("run", "repeats", pl.lit(value=True).alias("is_retry"))
         .unique()
-        .collect()
+        .collect(engine="streaming")
     )
     return (
         repeated_calls(runs)

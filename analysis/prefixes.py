@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from analysis import perturbations
 from analysis.outcomes import judged
+from analysis.parts import part_by_part
 from analysis.results import Result
 from analysis.uncertainty import clustered_mean
 from loaders import Trajectories
@@ -71,6 +72,12 @@ def prefix_features(runs: Trajectories) -> pl.DataFrame:
     >>> set(PREFIX_FEATURES) <= set(table.columns)
     True
     """
+    found = perturbations.detect(runs)
+    again = perturbations.repeats(runs, found)
+    return part_by_part(runs, _prefix_features, found, again)
+
+
+def _prefix_features(runs: Trajectories, found: pl.DataFrame, again: pl.DataFrame) -> pl.DataFrame:
     kind, chars = pl.col("kind"), pl.col("text").str.len_chars()
     is_call, is_response = kind == "tool_call", kind == "tool_result"
     per_call = (
@@ -95,7 +102,6 @@ def prefix_features(runs: Trajectories) -> pl.DataFrame:
         .group_by("run", "step")
         .agg(pl.col("first_time").sum())
     )
-    found = perturbations.detect(runs)
     code, seq = pl.col("code"), pl.col("seq")
     broken = (
         found.lazy()
@@ -106,12 +112,7 @@ def prefix_features(runs: Trajectories) -> pl.DataFrame:
             seq.filter(code.is_in(_SILENT)).n_unique().alias("silent"),
         )
     )
-    repeats = (
-        perturbations.repeats(runs, found)
-        .lazy()
-        .group_by("run", "step")
-        .agg(pl.len().alias("repeats"))
-    )
+    repeats = again.lazy().group_by("run", "step").agg(pl.len().alias("repeats"))
     table = runs.steps.select(
         "run",
         "trajectory_id",

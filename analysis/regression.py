@@ -74,19 +74,25 @@ class Fit:
 
 
 def patterns(
-    rows: pl.DataFrame | pl.LazyFrame, event: str, x: Sequence[str], cluster: str
+    rows: pl.DataFrame | pl.LazyFrame,
+    event: str,
+    x: Sequence[str],
+    cluster: str,
+    n: str | None = None,
 ) -> Patterns:
     """Count the distinct rows of ``x`` inside each cluster; the first column is an intercept.
 
-    ``event`` is true or false. Rows with a null in any of these are left out.
+    ``event`` is true or false. Rows with a null in any of these are left out. Where rows are counted
+    already, ``n`` names how many a row stands for, and ``event`` how many of them have the event.
     """
-    wanted = [event, cluster, *x]
+    wanted = [event, cluster, *x, *([n] if n else [])]
+    count = pl.col(n).sum() if n else pl.len()
     counted = (
         rows.lazy()
         .select(wanted)
         .drop_nulls()
         .group_by(cluster, *x)
-        .agg(n=pl.len(), events=pl.col(event).cast(pl.Int64).sum())
+        .agg(count.alias("__n"), pl.col(event).cast(pl.Int64).sum().alias("__events"))
         .sort(cluster, *x)
         .collect()
     )
@@ -96,8 +102,8 @@ def patterns(
     return Patterns(
         ("intercept", *x),
         covariates.to_numpy(),
-        counted["n"].cast(pl.Float64).to_numpy(),
-        counted["events"].cast(pl.Float64).to_numpy(),
+        counted["__n"].cast(pl.Float64).to_numpy(),
+        counted["__events"].cast(pl.Float64).to_numpy(),
         (counted[cluster].rle_id().cast(pl.Int64)).to_numpy(),
     )
 

@@ -10,9 +10,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.outcomes import columns, judged, task_of
+from analysis.parts import part_by_part
 from analysis.perturbations import detect
 from analysis.results import Result
-from analysis.signals import responses
 from analysis.uncertainty import clustered_mean
 from loaders import Trajectories
 from loaders.errors import DerailError
@@ -265,8 +265,14 @@ def recovery_times(runs: Trajectories, h: int = 5) -> pl.DataFrame:
     ``evidence``, ``calls`` (from 1; to recovery, or to where it is censored: ``h`` calls or the end of
     the run), ``recovered``.
     """
-    found = detect(runs).filter("primary")
-    told = responses(runs).select("run", "seq", "tool", "step").filter(pl.col("tool").is_not_null())
+    return part_by_part(
+        runs, lambda part, found: _recovery_times(part, found, h), detect(runs).filter("primary")
+    )
+
+
+def _recovery_times(runs: Trajectories, found: pl.DataFrame, h: int) -> pl.DataFrame:
+    answered = (pl.col("kind") == "tool_result") & pl.col("tool").is_not_null()
+    told = runs.events.filter(answered).select("run", "seq", "tool", "step").collect()
     good = told.join(found, on=["run", "seq"], how="anti").select(
         "run", "tool", good="seq", at="step"
     )

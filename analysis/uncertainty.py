@@ -70,9 +70,44 @@ def clustered_share(
     >>> e.value, e.low, round(e.high, 3)
     (0.0, 0.0, 0.122)
     """
+    return _inside(clustered_mean([float(value) for value in values], clusters, level), level)
+
+
+def counted_mean(
+    successes: NDArray[np.float64], of: NDArray[np.float64], level: float = 0.95
+) -> Estimate:
+    """``clustered_mean`` of yes and no, from counts: an entry of each array per cluster.
+
+    >>> counted_mean(np.array([1.0, 2.0]), np.array([2.0, 2.0])) == clustered_mean([1, 0, 1, 1], "aabb")
+    True
+    """
+    n, groups = int(of.sum()), of.size
+    if n == 0:
+        return Estimate(math.nan, math.nan, math.nan, math.nan, math.nan, 0, 0)
+    mean = float(successes.sum()) / n
+    if groups < 2:
+        return Estimate(mean, math.nan, math.nan, math.nan, math.nan, groups, n)
+    sums = successes - mean * of
+    se = math.sqrt(groups / (groups - 1) * float(sums @ sums)) / n
+    return t_estimate(mean, se, groups, n, level)
+
+
+def counted_share(
+    successes: NDArray[np.float64], of: NDArray[np.float64], level: float = 0.95
+) -> Estimate:
+    """``clustered_share`` from counts: an entry of each array per cluster.
+
+    >>> few = clustered_share([True, False, False, False], "aabb")
+    >>> counted_share(np.array([1.0, 0.0]), np.array([2.0, 2.0])).high == few.high
+    True
+    """
+    return _inside(counted_mean(successes, of, level), level)
+
+
+def _inside(mean: Estimate, level: float) -> Estimate:
+    """A share with its Wilson interval, given its mean and clustered standard error."""
     from scipy import special
 
-    mean = clustered_mean([float(value) for value in values], clusters, level)
     n, share = mean.n, mean.value
     if mean.clusters < 2:
         return mean

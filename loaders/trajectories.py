@@ -104,8 +104,8 @@ class Trajectories:
             rows = rows.sort("run", maintain_order=True)
         return rows.set_sorted("run")
 
-    def parts(self, events: int = PART_EVENTS) -> Iterator[Trajectories]:
-        """The runs in order, in sets of whole runs with about so many events each.
+    def parts(self, events: int | None = None) -> Iterator[Trajectories]:
+        """The runs in order, in sets of whole runs with about so many events each (``PART_EVENTS``).
 
         What looks at one run at a time can go through a store of any size in the memory of one part.
 
@@ -116,13 +116,13 @@ class Trajectories:
         """
         columns = ("run", "events") if self._is_clustered else ("run",)
         sizes = self.trajectories.select(columns).collect()
-        if not self._is_clustered or sizes["events"].sum() <= events:
+        if not self._is_clustered or sizes["events"].sum() <= (events or PART_EVENTS):
             yield self
             return
         before = pl.col("events").fill_null(0).cum_sum() - pl.col("events").fill_null(0)
         ranges = (
             sizes.sort("run")
-            .group_by((before // events).alias("part"), maintain_order=True)
+            .group_by((before // (events or PART_EVENTS)).alias("part"), maintain_order=True)
             .agg(pl.col("run").min().alias("first"), pl.col("run").max().alias("last"))
         )
         for first, last in ranges.select("first", "last").iter_rows():

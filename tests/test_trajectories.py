@@ -69,6 +69,8 @@ def test_only_what_is_public_shows_on_tab(runs: Trajectories) -> None:
         "save",
         "summary",
         "from_frames",
+        "clustered",
+        "parts",
     }
     for name in public:
         assert getattr(Trajectories, name).__doc__
