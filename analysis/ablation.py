@@ -117,9 +117,9 @@ def compare(
     Raises ``DerailError`` where there are fewer than two arms, or no pairs.
 
     >>> import loaders
-    >>> runs = loaders.load("sample_logs/study/{arm}/*.eval")
-    >>> compare(runs).frame["pairs"].item() > 50
-    True
+    >>> runs = loaders.load("sample_logs/study/{arm}/planner-1/inspect/timeout.eval")
+    >>> compare(runs).frame.select("a", "b", "pairs").rows()
+    [('all', 'last', 16), ('all', 'none', 16)]
     """
     keys = columns(pair, runs)
     columns(by, runs)

@@ -76,7 +76,7 @@ def diff(
     Raises ``DerailError`` where there are not two such arms.
 
     >>> import loaders
-    >>> found = diff(loaders.load("sample_logs/study/{arm}/*.eval"), a="kept", b="dropped")
+    >>> found = diff(loaders.load("sample_logs/study/{arm}/planner-1/inspect/timeout.eval"), a="all", b="none")
     >>> found.frame.filter(axis="system_prompt")["verdict"].to_list()
     ['same']
     """

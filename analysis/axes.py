@@ -44,7 +44,7 @@ def axes(runs: Trajectories, by: str | Sequence[str] = "task_id") -> Result:
     Subagents' runs are left out.
 
     >>> import loaders
-    >>> table = axes(loaders.load("sample_logs/study")).frame
+    >>> table = axes(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval")).frame
     >>> table.filter(pl.col("axis") == "toolset")["reading"].unique().to_list()
     ['same']
     """
@@ -209,7 +209,7 @@ def surface(
     Raises ``DerailError`` for an unknown axis or column, and where no run has an outcome.
 
     >>> import loaders
-    >>> table = surface(loaders.load("sample_logs/study"))
+    >>> table = surface(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"))
     >>> table.frame.filter(pl.col("axis") == "toolset")["refused"].item()
     'no two runs of a task differ in it'
     """

@@ -86,7 +86,7 @@ def rates(
     Subagents' runs are left out. ``runs(signal=..., role="shows")`` opens runs that show it.
 
     >>> import loaders
-    >>> found = rates(loaders.load("sample_logs/study"))
+    >>> found = rates(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"))
     >>> found.frame.filter(signal="error_after_error")["value"].item() > 0
     True
     """

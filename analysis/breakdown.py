@@ -115,7 +115,7 @@ def triggers(
     outcome is known.
 
     >>> import loaders
-    >>> found = triggers(loaders.load("sample_logs/study"))
+    >>> found = triggers(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"))
     >>> {"odds_ratio", "low", "high", "p_adjusted", "tasks"} <= set(found.frame.columns)
     True
     """
@@ -361,7 +361,7 @@ def by_step(runs: Trajectories, by: str | Sequence[str] | None = None, last: int
     which fewer than 10 runs are left are not shown.
 
     >>> import loaders
-    >>> by_step(loaders.load("sample_logs/study")).frame["at_risk"].is_sorted(descending=True)
+    >>> by_step(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval")).frame["at_risk"].is_sorted(descending=True)
     True
     """
     groups = columns(by, runs)

@@ -38,7 +38,7 @@ def report(
     *paths: str,
     html: Annotated[Path | None, Parameter(name="--html")] = None,
     by: str | None = None,
-    pair: tuple[str, ...] = ("task_id", "trial"),
+    pair: tuple[str, ...] = (),
     baseline: str | None = None,
     format: str | None = None,
 ) -> None:
@@ -53,7 +53,8 @@ def report(
     by
         Column that holds the arms; found by itself where it can be.
     pair
-        Columns that name the same task and trial in each arm.
+        Columns that name the same task and trial in each arm; by default task_id, trial and whatever is
+        crossed with the arms.
     baseline
         The arm with which others are compared.
     format
@@ -61,7 +62,7 @@ def report(
     """
     console = Console(highlight=False)
     runs = loaders.load(_given(paths), format=format)
-    made = reports.make(runs, by=by, pair=pair, baseline=baseline)
+    made = reports.make(runs, by=by, pair=pair or None, baseline=baseline)
     _print_report(console, made)
     if html is not None:
         from analysis import report_html

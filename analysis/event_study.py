@@ -64,7 +64,7 @@ def event_study(
     runs.
 
     >>> import loaders
-    >>> found = event_study(loaders.load("sample_logs/study"), "exec_error", "thinking_chars")
+    >>> found = event_study(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"), "timeout", "thinking_chars", match="step")
     >>> found.frame.filter(tau=-1)["effect"].item()
     0.0
     """

@@ -56,9 +56,9 @@ def factors(
     Raises ``DerailError`` where a factor has one level, or no task has all that an effect needs.
 
     >>> import loaders
-    >>> found = factors(loaders.load("sample_logs/study/{arm}/*.eval"), ["arm"])
+    >>> found = factors(loaders.load("sample_logs/study/{arm}/planner-1/inspect/timeout.eval"), ["arm"])
     >>> found.frame.select("effect", "kind").rows()
-    [('arm=kept', 'main')]
+    [('arm=last', 'main'), ('arm=none', 'main')]
     """
     names = columns(by, runs)
     table = judged(runs, *names).with_columns(pl.col(names).cast(pl.String)).drop_nulls(names)

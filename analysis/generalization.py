@@ -64,10 +64,10 @@ def components(
     Raises ``DerailError`` for fewer than 5 tasks or 10 runs.
 
     >>> import loaders
-    >>> runs = loaders.load("sample_logs/study/{arm}/*.eval")
+    >>> runs = loaders.load("sample_logs/study/{arm}/planner-1/inspect/timeout.eval")
     >>> found = components(runs, scaffold="arm")
     >>> found.frame["component"].to_list()
-    ['arm', 'task', 'arm x task', 'residual']
+    ['arm', 'task', 'residual with arm x task']
     >>> round(found.frame["share"].sum(), 9)
     1.0
     """
@@ -141,10 +141,10 @@ def ranks(
     Raises ``DerailError`` where paired runs have no task in common.
 
     >>> import loaders
-    >>> runs = loaders.load("sample_logs/study/{arm}/*.eval")
+    >>> runs = loaders.load("sample_logs/study/{arm}/planner-1/inspect/timeout.eval")
     >>> found = ranks(runs, scaffold="arm")
     >>> found.frame["rank"].to_list()
-    [1, 1]
+    [1, 1, 1]
     """
     table, warnings = _table(runs, [model, scaffold], "success")
     if paired:
@@ -207,9 +207,9 @@ def agreement(
     Raises ``DerailError`` for fewer than two scaffolds.
 
     >>> import loaders
-    >>> runs = loaders.load("sample_logs/study/{arm}/*.eval")
+    >>> runs = loaders.load("sample_logs/study/{arm}/planner-1/inspect/timeout.eval")
     >>> agreement(runs, scaffold="arm").frame.select("a", "b", "models", "tau").rows()
-    [('dropped', 'kept', 1, None)]
+    [('all', 'last', 1, None), ('all', 'none', 1, None), ('last', 'none', 1, None)]
     """
     table, warnings = _table(runs, [model, scaffold], "success")
     if paired:
@@ -261,7 +261,7 @@ def reality(
     Raises ``DerailError`` where both sides have no group in common.
 
     >>> import loaders, polars as pl
-    >>> runs = loaders.load("sample_logs/study/{arm}/*.eval")
+    >>> runs = loaders.load("sample_logs/study/{arm}/planner-1/inspect/timeout.eval")
     >>> short = runs.trajectories.select("trajectory_id", kept_short=pl.col("steps") < 9).collect()
     >>> found = reality(runs.label(short, on="trajectory_id"), "kept_short", by="arm")
     >>> found.frame["gap"].is_not_null().all()

@@ -65,7 +65,7 @@ def person_period(
     their last call (competing ends: the hazard is the cause-specific one).
 
     >>> import loaders
-    >>> rows = person_period(loaders.load("sample_logs/study"))
+    >>> rows = person_period(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"))
     >>> int(rows["event"].sum()) == rows.filter("event")["run"].n_unique()
     True
     """
@@ -113,7 +113,7 @@ def hazard(
     ended so.
 
     >>> import loaders
-    >>> found = hazard(loaders.load("sample_logs/study"), model="clustered")
+    >>> found = hazard(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"), model="clustered")
     >>> set(found.frame.columns) >= {"odds_ratio", "unadjusted", "exposed_events"}
     True
     """

@@ -102,7 +102,7 @@ def success(
     whose outcome the log does not tell are left out and counted in a warning.
 
     >>> import loaders
-    >>> rates = success(loaders.load("sample_logs/study"), by="format")
+    >>> rates = success(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"), by="format")
     >>> "success" in rates.frame.columns
     True
     """
@@ -165,7 +165,7 @@ def pass_k(
     by task), ``tasks``. ``k``: the largest to compute; by default the most common number of trials.
 
     >>> import loaders
-    >>> curve = pass_k(loaders.load("sample_logs/study"))
+    >>> curve = pass_k(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"))
     >>> curve.frame["pass_k"].is_sorted(descending=True)
     True
     """

@@ -198,7 +198,7 @@ def from_patterns(table: pl.DataFrame) -> pl.DataFrame:
     raised = ends.str.contains(_TRACEBACK) | ends.str.contains(_EXCEPTION)
     open_question = ~known & ~succeeded
     shell_timeout = ends.str.contains(
-        r"(?i)^\W*(?:the )?(?:command|operation|request|tool call|execution|action)\b.{0,80}\btimed? ?out"
+        r"(?i)^\W*(?:the )?(?:command|operation|request|(?:tool )?call|execution|action)\b.{0,80}\btimed? ?out"
     )
     missing = ends.str.contains(
         r"(?m)^[^\n]{0,200}(?:: No such file or directory|: command not found)\s*$"

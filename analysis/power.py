@@ -112,7 +112,7 @@ def plan(
     (difference of success). The spread is the pilot's, which is itself uncertain: plan for more.
 
     >>> import loaders
-    >>> grid = plan(loaders.load("sample_logs/study/{arm}/*.eval")).frame
+    >>> grid = plan(loaders.load("sample_logs/study/{arm}/planner-1/inspect/timeout.eval")).frame
     >>> grid.filter(tasks=60, trials=4)["detectable"].item() < 0.25
     True
     """

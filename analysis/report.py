@@ -5,30 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
 from analysis import ablation, breakdown, outcomes, perturbations, thinking
+from analysis import report_words as words
+from analysis.design import Design, read_design, untreated
+from analysis.exposures import exposures
+from analysis.hazard import hazard
+from analysis.report_words import Section
 from analysis.results import Result
 from loaders import Trajectories
 from loaders.errors import DerailError
 
-_MIN_SHARED_TASKS: Final = 10
-_MOST_ARMS: Final = 12
-_PAIR: Final = ("task_id", "trial")
-_REPLACED: Final = 0.25  # identical calls differ a little wherever tools have state
-
-
-@dataclass(frozen=True)
-class Section:
-    """A question, its answer in a sentence, and the result that the answer was read from."""
-
-    name: str
-    question: str
-    answer: str
-    result: Result
+DROPPED: Final = "thinking_dropped"
+_INTERACTIONS: Final = 3
+"""Of the most frequent broken responses so many are tried together with dropped thinking."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -77,136 +70,131 @@ class Report:
 def make(
     runs: Trajectories,
     by: str | None = None,
-    pair: Sequence[str] = _PAIR,
+    pair: Sequence[str] | None = None,
     baseline: str | None = None,
 ) -> Report:
     """Ask all questions of a set of runs and put the answer first.
 
-    ``by``: the column that holds the arms; by default ``arm``, else folders that share tasks, else
-    ``model`` where there are several. ``pair``: columns that name the same task and trial in each
-    arm. ``baseline``: the arm to compare with; by default the one that succeeds less where there
+    ``by``: the column that holds the arms; by default ``arm``, else the label or the folders under which
+    the same tasks were run, else ``model`` where there are several. ``pair``: columns that name the same
+    task and trial in each arm; by default ``task_id``, ``trial`` and whatever is crossed with the arms
+    (model, scaffold, perturbation), so that no pair mixes strata; a note says what that is.
+    ``baseline``: the arm to compare with; by default the one that succeeds less where there
     are two, else the one with most runs.
 
     Raises ``DerailError`` for an unknown column or baseline.
 
     >>> import loaders
-    >>> report = make(loaders.load("sample_logs/study"))
+    >>> report = make(loaders.load("sample_logs/study/*/planner-1/inspect/none.eval"))
     >>> report.answer.endswith(".")
     True
     """
-    notes: list[str] = []
     outcomes.columns(by, runs)
-    outcomes.columns(pair, runs)
-    if by is None:
-        runs, by = _with_arms(runs, notes)
-    sections: list[Section] = []
-    left_out: list[tuple[str, str]] = []
+    runs, design = read_design(runs, by)
+    pairs = design.pair if pair is None else outcomes.columns(pair, runs)
+    asked = _Asked()
+    if design.arm is not None:
+        _ask_of_arms(asked, runs, design, pairs, baseline)
+    by = design.arm
+    asked.ask(
+        "success",
+        "How often do runs succeed?",
+        words.success_answer,
+        lambda: outcomes.success(runs, by),
+    )
+    asked.ask(
+        "triggers", "What precedes failure?", lambda r: r.headline, lambda: _triggers(runs, design)
+    )
+    asked.ask(
+        "hazard",
+        "Is a broken response worse where thinking is dropped?",
+        words.hazard_answer,
+        lambda: _hazard(runs, design),
+    )
+    if by is not None:
+        asked.ask(
+            "differences",
+            "What else differs between the arms?",
+            lambda result: words.difference_answer(result, words.most_different(asked.sections)),
+            lambda: ablation.differences(runs, by, pairs, baseline or _reference_arm(runs, by)),
+        )
+    asked.ask(
+        "by_step",
+        "At which step does it go wrong?",
+        words.step_answer,
+        lambda: breakdown.by_step(runs, by),
+    )
+    groups = [by, "framework"] if by not in (None, "framework") else ["framework"]
+    asked.ask(
+        "continuity",
+        "Was thinking sent back to the model?",
+        words.continuity_answer,
+        lambda: thinking.continuity(runs, [name for name in groups if name]),
+    )
+    asked.ask(
+        "rates",
+        "Which tool responses came back broken?",
+        words.rates_answer,
+        lambda: perturbations.rates(runs, by or "framework"),
+    )
+    asked.ask(
+        "pass_k",
+        "How reliable is it over trials?",
+        words.pass_k_answer,
+        lambda: _pass_k(runs, by),
+    )
+    answer, support = words.answer(runs, asked.sections)
+    notes = [*design.notes, *words.simulated_note(runs)]
+    return Report(runs, answer, support, asked.sections, by, notes, asked.left_out)
+
+
+class _Asked:
+    """Questions asked so far: those that were answered, and those that could not be."""
+
+    def __init__(self) -> None:
+        self.sections: list[Section] = []
+        self.left_out: list[tuple[str, str]] = []
 
     def ask(
-        name: str, question: str, answer: Callable[[Result], str], compute: Callable[[], Result]
+        self,
+        name: str,
+        question: str,
+        answer: Callable[[Result], str],
+        compute: Callable[[], Result],
     ) -> None:
         try:
             result = compute()
         except DerailError as error:
-            left_out.append((question, str(error)))
+            self.left_out.append((question, str(error)))
             return
         if result.frame.is_empty():
-            left_out.append((question, "there is nothing to count in these logs"))
+            self.left_out.append((question, "there is nothing to count in these logs"))
         else:
-            sections.append(Section(name, question, answer(result), result))
+            self.sections.append(Section(name, question, answer(result), result))
 
-    if by is not None:
-        baseline = baseline or _reference_arm(runs, by)
-        compared = by
-        ask(
-            "compare",
-            "Does one arm do better on the same tasks?",
-            lambda result: result.headline,
-            lambda: ablation.compare(runs, compared, pair, baseline),
-        )
-    ask(
-        "success", "How often do runs succeed?", _success_answer, lambda: outcomes.success(runs, by)
+
+def _ask_of_arms(
+    asked: _Asked, runs: Trajectories, design: Design, pairs: list[str], baseline: str | None
+) -> None:
+    """Which arm does better, and by how much each factor of the design matters."""
+    by = str(design.arm)
+    first = baseline or _reference_arm(runs, by)
+    asked.ask(
+        "compare",
+        "Does one arm do better on the same tasks?",
+        lambda result: result.headline,
+        lambda: ablation.compare(runs, by, pairs, first),
     )
-    ask("triggers", "What precedes failure?", lambda r: r.headline, lambda: _triggers(runs, by))
-    if by is not None:
-        compared = by
-        ask(
-            "differences",
-            "What else differs between the arms?",
-            lambda result: _difference_answer(result, _most_different(sections)),
-            lambda: ablation.differences(runs, compared, pair, baseline),
+    if design.crossed:
+        asked.ask(
+            "factors",
+            "Which factor matters most, and which depend on each other?",
+            words.factors_answer,
+            lambda: _factors(runs, design, first),
         )
-    ask(
-        "by_step",
-        "At which step does it go wrong?",
-        _step_answer,
-        lambda: breakdown.by_step(runs, by),
-    )
-    groups = [by, "framework"] if by not in (None, "framework") else ["framework"]
-    ask(
-        "continuity",
-        "Was thinking sent back to the model?",
-        _continuity_answer,
-        lambda: thinking.continuity(runs, [name for name in groups if name]),
-    )
-    ask(
-        "rates",
-        "Which tool responses came back broken?",
-        _rates_answer,
-        lambda: perturbations.rates(runs, by or "framework"),
-    )
-    ask("pass_k", "How reliable is it over trials?", _pass_k_answer, lambda: _pass_k(runs, by))
-    answer, support = _answer(runs, sections)
-    return Report(runs, answer, support, sections, by, notes, left_out)
 
 
-# ---------------------------------------------------------------------- arms
-
-
-def _with_arms(runs: Trajectories, notes: list[str]) -> tuple[Trajectories, str | None]:
-    """Find the column that holds the arms, or take them from folders that share tasks."""
-    table = runs.trajectories.filter(pl.col("parent_id").is_null()).collect()
-    if table["arm"].n_unique() > 1 and table["arm"].null_count() == 0:
-        return runs, "arm"
-    found = _arms_from_folders(table)
-    if found is not None:
-        names = ", ".join(found["arm"].unique().sort().to_list())
-        notes.append(
-            f"Arms are the folders {names}, because they hold runs of the same tasks. "
-            "Name other arms with --by, or a template such as 'runs/{arm}/*.json'."
-        )
-        return runs.label(found, on="trajectory_id"), "arm"
-    if table["arm"].drop_nulls().n_unique() > 1:
-        return runs, "arm"
-    if table["model"].drop_nulls().n_unique() > 1:
-        notes.append("No arms are labelled; models are compared instead.")
-        return runs, "model"
-    return runs, None
-
-
-def _arms_from_folders(table: pl.DataFrame) -> pl.DataFrame | None:
-    """The folder level whose folders share most tasks, as labels of the runs below them."""
-    judged = table.filter(pl.col("task_id").is_not_null() & pl.col("source").is_not_null())
-    folders = [PurePosixPath(source).parent.parts for source in judged["source"].to_list()]
-    best: tuple[int, pl.DataFrame] | None = None
-    for depth in range(max(map(len, folders), default=0)):
-        names = [parts[depth] if depth < len(parts) else None for parts in folders]
-        labelled = judged.select("trajectory_id", "benchmark", "task_id", "trial").with_columns(
-            pl.Series("arm", names, dtype=pl.String)
-        )
-        arms = labelled["arm"].drop_nulls().n_unique()
-        if not 2 <= arms <= _MOST_ARMS:
-            continue
-        shared = (
-            labelled.drop_nulls("arm")
-            .group_by("benchmark", "task_id", "trial")
-            .agg(pl.col("arm").n_unique())
-            .filter(pl.col("arm") > 1)
-            .height
-        )
-        if shared >= _MIN_SHARED_TASKS and (best is None or shared > best[0]):
-            best = (shared, labelled.drop_nulls("arm").select("trajectory_id", "arm"))
-    return best[1] if best else None
+# ---------------------------------------------------------------------- computing
 
 
 def _reference_arm(runs: Trajectories, by: str) -> str | None:
@@ -218,16 +206,45 @@ def _reference_arm(runs: Trajectories, by: str) -> str | None:
     return str(rates.sort(order, by)[by][0])
 
 
-# ---------------------------------------------------------------------- computing
-
-
-def _triggers(runs: Trajectories, by: str | None) -> Result:
+def _triggers(runs: Trajectories, design: Design) -> Result:
     """Matched as closely as the number of runs allows: inside tasks and arms, else on steps alone."""
-    found = breakdown.triggers(runs, by=by, match="task")
+    arms = [name for name in (design.arm, *design.strata) if name is not None]
+    found = breakdown.triggers(runs, by=arms, match="task")
     if found.frame["odds_ratio"].is_not_null().any():
         return found
-    between = breakdown.triggers(runs, by=by, match="step")
+    between = breakdown.triggers(runs, by=arms, match="step")
     return between if between.frame["odds_ratio"].is_not_null().any() else found
+
+
+def _hazard(runs: Trajectories, design: Design) -> Result:
+    """Broken responses, dropped thinking, and what both do together."""
+    met = exposures(runs)
+    codes = (
+        met.filter(pl.col("group") == "tool response")
+        .group_by("exposure")
+        .len()
+        .sort("len", "exposure", descending=[True, False])["exposure"]
+        .to_list()
+    )
+    if not codes or met.filter(pl.col("exposure") == DROPPED).is_empty():
+        raise DerailError(
+            "it takes broken tool responses, and calls whose requests are recorded and lack thinking"
+        )
+    both = [(DROPPED, code) for code in codes[:_INTERACTIONS]]
+    # Where a condition was given to trials at random, harder tasks do not meet more of it.
+    model = "clustered" if design.conditions else "auto"
+    return hazard(runs, [DROPPED, *codes], interactions=both, by=design.strata, model=model)
+
+
+def _factors(runs: Trajectories, design: Design, baseline: str | None) -> Result:
+    """Each factor against its first level; a condition against no treatment."""
+    names = [str(design.arm), *design.crossed]
+    table = outcomes.judged(runs, *names).with_columns(pl.col(names).cast(pl.String))
+    base = {} if baseline is None else {names[0]: baseline}
+    for name in design.conditions:
+        levels, counts = table.group_by(name).len().sort(name).drop_nulls().get_columns()
+        base[name] = untreated(levels.to_list(), counts.to_list())
+    return ablation.factors(runs, names, baseline=base)
 
 
 def _pass_k(runs: Trajectories, by: str | None) -> Result:
@@ -235,152 +252,3 @@ def _pass_k(runs: Trajectories, by: str | None) -> Result:
     if result.frame["k"].max() == 1:
         raise DerailError("each task has one trial, so there is nothing beyond the success rate")
     return result
-
-
-# ---------------------------------------------------------------------- sentences
-
-
-def _named(keys: Sequence[Any]) -> str:
-    return " · ".join("(none named)" if key is None else str(key) for key in keys)
-
-
-def _success_answer(result: Result) -> str:
-    rows = result.frame.iter_rows(named=True)
-    parts = [
-        f"{_named([row[key] for key in result.keys])} {outcomes.rate_text(row['success'])}"
-        for row in rows
-    ]
-    shown = "; ".join(parts[:4]) + (f"; and {len(parts) - 4} more" if len(parts) > 4 else "")
-    return f"{shown}."
-
-
-def _most_different(sections: list[Section]) -> str | None:
-    """The arm that the headline of the comparison names."""
-    for section in sections:
-        if section.name == "compare":
-            return str(
-                section.result.frame.sort(pl.col("difference").abs(), descending=True)["b"][0]
-            )
-    return None
-
-
-def _difference_answer(result: Result, arm: str | None) -> str:
-    frame = result.frame.filter(pl.col("b") == arm) if arm is not None else result.frame
-    clear = frame.filter(pl.col("p_adjusted") < 0.05)
-    signal, most = pl.col("signal"), pl.max_horizontal("total_a", "total_b")
-    many_more = (most >= 10) & (most >= 3 * pl.min_horizontal("total_a", "total_b"))
-    telling = frame.filter(
-        ((signal == "response_replaced") & (pl.col("total_b") >= _REPLACED))
-        | ((signal == "needless_repeat") & many_more)
-    )
-    rows = [*telling.iter_rows(named=True)]
-    rows += [row for row in clear.head(3).iter_rows(named=True) if row not in rows]
-    if not rows:
-        return "Nothing that was counted differs clearly between the arms."
-    return "; ".join(difference_text(row) for row in rows[:4]) + "."
-
-
-def difference_text(row: dict[str, Any]) -> str:
-    """One row of ``ablation.differences`` as words."""
-    signal, a, b = row["signal"], row["a"], row["b"]
-    if signal == "response_replaced":
-        share = 100 * row["total_b"]
-        return f"identical calls got another response in {share:.0f} % of cases ({a} against {b})"
-    words = {
-        "repeat_call": "calls that repeat the one before",
-        "needless_repeat": "calls that repeat one whose response was in order",
-    }.get(signal, signal.replace("_", " "))
-    return f"{words}: {row['total_a']:,.0f} in {a}, {row['total_b']:,.0f} in {b}"
-
-
-def _step_answer(result: Result) -> str:
-    worst = result.frame.sort("hazard", descending=True).row(0, named=True)
-    who = (
-        ""
-        if result.keys == ("group",)
-        else f" ({', '.join(str(worst[key]) for key in result.keys)})"
-    )
-    return (
-        f"The share of failures per call is highest at step {worst['step']}{who}: {worst['failed']} of "
-        f"{worst['at_risk']} runs that reach it fail there."
-    )
-
-
-def _continuity_answer(result: Result) -> str:
-    totals = result.frame.select(
-        pl.col("calls_due", "calls_kept", "calls_dropped", "calls_unknown").sum()
-    )
-    due, kept, dropped, unknown = totals.row(0)
-    if not due:
-        return "These logs hold no thinking that could have been sent back."
-    known = kept + dropped
-    if not known:
-        return (
-            f"Unknown for all {due:,} calls that had earlier thinking: the logs hold no requests."
-        )
-    text = (
-        f"Kept in {kept:,} and dropped in {dropped:,} of {known:,} calls whose request is recorded"
-    )
-    return text + (f"; unknown for {unknown:,}." if unknown else ".")
-
-
-def _rates_answer(result: Result) -> str:
-    codes = (
-        result.frame.group_by("code")
-        .agg(pl.col("responses").sum())
-        .sort("responses", "code", descending=True)
-    )
-    named = ", ".join(f"{code} {count:,}" for code, count in codes.head(4).iter_rows())
-    return f"Most frequent: {named}."
-
-
-def _pass_k_answer(result: Result) -> str:
-    last = result.frame.filter(pl.col("k") == pl.col("k").max())
-    parts = [
-        f"pass^{row['k']} {outcomes.rate_text(row['pass_k'])}"
-        + (
-            ""
-            if result.keys == ("group",)
-            else f" ({', '.join(str(row[key]) for key in result.keys)})"
-        )
-        for row in last.iter_rows(named=True)
-    ]
-    return "; ".join(parts[:4]) + "."
-
-
-def _answer(runs: Trajectories, sections: list[Section]) -> tuple[str, list[str]]:
-    """One sentence that a person can quote, and those that support it."""
-    named = {section.name: section for section in sections}
-    support: list[str] = []
-    outcome = outcomes.judged(runs)["success"]
-    if outcome.n_unique() == 1:
-        verb = "succeed" if outcome[0] else "fail"
-        return (
-            f"All {len(outcome):,} runs with a known outcome {verb}, so none shows the difference.",
-            support,
-        )
-    if "triggers" in named and named["triggers"].result.frame["odds_ratio"].is_not_null().any():
-        support.append(named["triggers"].answer)
-    if "compare" in named:
-        if "differences" in named:
-            support.insert(0, f"What else differs: {named['differences'].answer}")
-        if "continuity" in named and named["continuity"].result.frame["calls_due"].sum():
-            support.append(f"Thinking: {named['continuity'].answer}")
-        return named["compare"].answer, support
-    if "success" in named:
-        frame = named["success"].result.frame
-        if frame.height > 1:
-            return f"Success: {named['success'].answer}", support
-        row = frame.row(0, named=True)
-        known = row["low"] is not None
-        interval = f" [{100 * row['low']:.1f}, {100 * row['high']:.1f}]" if known else ""
-        return (
-            f"{100 * row['success']:.1f} %{interval} of {row['runs']:,} runs over {row['tasks']:,} tasks "
-            "succeed."
-        ), support
-    if "rates" in named:
-        support.append(f"Broken tool responses: {named['rates'].answer}")
-    return (
-        f"{len(runs):,} runs were read and none has a known outcome, so where they break down can't be told "
-        "from the logs alone; add outcomes with runs.label(...)."
-    ), support

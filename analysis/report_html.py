@@ -29,7 +29,7 @@ def render(report: Report, title: str = "Where does performance break down?") ->
 
     >>> import loaders
     >>> from analysis import report
-    >>> page = render(report.make(loaders.load("sample_logs/study")))
+    >>> page = render(report.make(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval")))
     >>> page.startswith("<!doctype html>") and "<script" not in page
     True
     """

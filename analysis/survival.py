@@ -98,7 +98,7 @@ def cumulative_incidence(
     Raises ``DerailError`` where no group is large enough.
 
     >>> import loaders
-    >>> curve = cumulative_incidence(loaders.load("sample_logs/study"))
+    >>> curve = cumulative_incidence(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"))
     >>> last = curve.frame.group_by("end").last()
     >>> round(last["incidence"].sum(), 9)
     1.0
@@ -160,7 +160,7 @@ def recovery(runs: Trajectories, h: int = 5, by: str = "code") -> Result:
     ``runs(code=..., role="recovered")`` opens the runs.
 
     >>> import loaders
-    >>> found = recovery(loaders.load("sample_logs/study"))
+    >>> found = recovery(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"))
     >>> found.frame["rate"].drop_nulls().is_between(0, 1).all()
     True
     """

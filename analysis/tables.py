@@ -156,6 +156,47 @@ def _triggers(result: Result) -> list[Column]:
     ]
 
 
+def _hazard(result: Result) -> list[Column]:
+    del result
+
+    def ratio(row: Row) -> str:
+        return "refused" if row["odds_ratio"] is None else f"{row['odds_ratio']:.2f}"
+
+    return [
+        ("exposure", lambda row: row["exposure"], False),
+        ("odds ratio", ratio, True),
+        ("95 % interval", lambda row: row["refused"] or _interval(row, 1, 2), True),
+        ("adjusted p", lambda row: _p(row["p_adjusted"]), True),
+        (
+            "calls that break, exposed",
+            lambda row: f"{row['exposed_events']:,} of {row['exposed_calls']:,}",
+            True,
+        ),
+        (
+            "others",
+            lambda row: f"{row['unexposed_events']:,} of {row['unexposed_calls']:,}",
+            True,
+        ),
+    ]
+
+
+def _factors(result: Result) -> list[Column]:
+    del result
+
+    def points(row: Row) -> str:
+        return "refused" if row["refused"] else f"{100 * row['difference']:+.1f}"
+
+    return [
+        ("effect", lambda row: row["effect"], False),
+        ("kind", lambda row: row["kind"], False),
+        ("points", points, True),
+        ("95 % interval", lambda row: row["refused"] or _interval(row, sign=True), True),
+        ("adjusted p", lambda row: _p(row["p_adjusted"]), True),
+        _counted("tasks"),
+        _counted("runs"),
+    ]
+
+
 def _of(row: Row, group: str) -> str:
     failed, succeeded = row[f"{group}_failed"], row[f"{group}_succeeded"]
     return f"{failed:,} of {failed + succeeded:,}"
@@ -267,7 +308,9 @@ _COLUMNS: dict[str, Callable[[Result], list[Column]]] = {
     "pass_k": _pass_k,
     "compare": _compare,
     "differences": _differences,
+    "factors": _factors,
     "triggers": _triggers,
+    "hazard": _hazard,
     "by_step": _by_step,
     "continuity": _continuity,
     "rates": _rates,

@@ -63,7 +63,7 @@ def continuity(
     them unknown. ``token_accounting`` shows how sure that is.
 
     >>> import loaders
-    >>> audit = continuity(loaders.load("sample_logs/study"))
+    >>> audit = continuity(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"))
     >>> "verdict" in audit.frame.columns
     True
     """

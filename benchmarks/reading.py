@@ -142,8 +142,8 @@ def chat(path: Path, megabytes: float) -> None:
 
 def inspect(path: Path, megabytes: float) -> None:
     """The sample study's archive with its samples repeated under new names."""
-    study = Path(__file__).parent.parent / "sample_logs" / "study" / "kept"
-    source = ZipArchive(next(study.glob("*.eval")))
+    study = Path(__file__).parent.parent / "sample_logs" / "study"
+    source = ZipArchive(study / "all" / "planner-1" / "inspect" / "none.eval")
     samples = {name: source.read(name) for name in source.names if name.startswith("samples/")}
     written, copy = 0, 0
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:

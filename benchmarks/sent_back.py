@@ -26,13 +26,17 @@ README = HERE.parent / "README.md"
 MARKS = ("<!-- sent back -->", "<!-- /sent back -->")
 HEADER = ("framework", "style", "runs", "calls", "blocks sent back", "policy", "in its log", "from")
 STUDY = "study"
+"""Inspect's part: of the study the runs of one model that nothing was done to, for each of its options."""
+_STUDY_LOGS = "*/planner-1/inspect/none.eval"
 _ITEMS = ".items.json"
 
 
 def parts() -> dict[str, tuple[str, str]]:
     """Framework and version behind each part of the sample logs."""
-    told = json.loads((SAMPLES / "truth.json").read_text())["parts"]
-    return {name: (part["framework"], part["version"]) for name, part in told.items()}
+    told = json.loads((SAMPLES / "truth.json").read_text())
+    inspect = {STUDY: ("inspect_ai", told["study"]["versions"]["inspect"])}
+    others = {name: (part["framework"], part["version"]) for name, part in told["parts"].items()}
+    return inspect | others
 
 
 def logs_in(folder: Path) -> list[Path]:
@@ -40,6 +44,8 @@ def logs_in(folder: Path) -> list[Path]:
 
     Such a trace names the responses that it is about and holds nothing of them.
     """
+    if folder.name == STUDY:
+        return sorted(folder.glob(_STUDY_LOGS))
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != "wire.har"]
     items = (path for path in files if path.name.endswith(_ITEMS))
     traces = {path.with_name(path.name.replace(_ITEMS, ".trace.jsonl")) for path in items}

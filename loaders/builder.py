@@ -23,6 +23,7 @@ import polars as pl
 
 from loaders.errors import UnreadableRecord
 from loaders.jsontext import decode
+from loaders.marks import marked, stands_under_marker
 from loaders.redact import redact_column, redact_object, redact_text
 from loaders.run import Run
 from loaders.schema import CALLERS, EVENTS, PROBLEMS, SPAWNS, STEPS, TOOLS, TRAJECTORIES
@@ -220,6 +221,8 @@ class Builder:
         for row in run.steps:
             row["run"] = run.index
             self._step_rows.append(_step_row(row))
+        if stands_under_marker(self._reading.path):
+            run.columns["metadata"] = marked(run.columns["metadata"])
         self._run_rows.append(_run_row(run.columns))
         if len(self.event_rows) >= self.rows_per_chunk:
             self.flush_events()

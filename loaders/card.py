@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from loaders.marks import is_simulated
 from loaders.schema import OUTCOMES
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Summary:
     sent: Counts
     problems: Counts
     first_problems: list[tuple[str, str, str]]
+    simulated: int = 0
+    """Runs whose metadata says that no real model made them."""
 
     @property
     def thinking_line(self) -> str:
@@ -61,8 +64,17 @@ class Summary:
         unknown = sent.get("unknown", 0)
         return f"{line}; unknown for {unknown:,}" if unknown else line
 
+    @property
+    def simulated_line(self) -> str:
+        """How many runs say that they are simulated; empty where none does."""
+        if not self.simulated:
+            return ""
+        which = "all runs" if self.simulated == self.runs else f"{self.simulated:,} runs"
+        return f"{which}: no real model is in them"
+
     def _rows(self) -> list[tuple[str, str]]:
         rows = [
+            ("simulated", self.simulated_line),
             ("formats", _listed(self.formats)),
             ("frameworks", _listed(self.frameworks)),
             ("models", _listed(self.models)),
@@ -190,6 +202,7 @@ def summarize(runs: Trajectories) -> Summary:
         kinds=_pairs(kinds, "kind"),
         thinking=_pairs(thinking, "thinking"),
         sent=_pairs(sent_counts, "sent"),
+        simulated=table.filter(is_simulated()).height,
         problems=_counts(problems, "severity"),
         first_problems=[
             (_shown(row["source"], _SOURCE_CHARS), _shown(row["position"]), _shown(row["reason"]))

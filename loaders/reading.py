@@ -53,7 +53,7 @@ def load(
 
     Raises ``LoadError`` where nothing at all could be read, or at the first problem if ``strict``.
 
-    >>> runs = load("sample_logs/study")
+    >>> runs = load("sample_logs/study/*/planner-1/inspect/timeout.eval")
     >>> runs.trajectories.select("format").unique().collect().height > 0
     True
     """

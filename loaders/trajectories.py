@@ -39,7 +39,7 @@ class Trajectories:
     ``loaders.schema``. ``runs["id"]`` is one run, ``runs.filter(...)`` some, ``runs + others`` all.
 
     >>> import loaders, polars as pl
-    >>> runs = loaders.load("sample_logs/study")
+    >>> runs = loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval")
     >>> calls = runs.events.filter(pl.col("kind") == "tool_call").collect()
     >>> runs.filter(success=False).trajectories.collect()["success"].any()
     False
@@ -167,7 +167,7 @@ class Trajectories:
         Raises ``polars.exceptions.ColumnNotFoundError`` for an unknown column.
 
         >>> import loaders
-        >>> runs = loaders.load("sample_logs/study")
+        >>> runs = loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval")
         >>> len(runs.filter(runs.ids[:2]))
         2
         """
@@ -190,7 +190,7 @@ class Trajectories:
         Raises ``KeyError`` where no run has it.
 
         >>> import loaders
-        >>> runs = loaders.load("sample_logs/study")
+        >>> runs = loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval")
         >>> len(runs[runs.ids[0]])
         1
         """
@@ -216,7 +216,7 @@ class Trajectories:
         loading can fill.
 
         >>> import loaders, polars as pl
-        >>> runs = loaders.load("sample_logs/study")
+        >>> runs = loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval")
         >>> mine = pl.DataFrame({"trajectory_id": runs.ids[:1], "split": ["pilot"]})
         >>> runs.label(mine, on="trajectory_id").labels[-1]
         'split'
@@ -238,7 +238,7 @@ class Trajectories:
         Raises ``DerailError`` where the same run is in both.
 
         >>> import loaders
-        >>> runs = loaders.load("sample_logs/study")
+        >>> runs = loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval")
         >>> len(runs.filter(runs.ids[:1]) + runs.filter(runs.ids[1:])) == len(runs)
         True
         """
@@ -266,7 +266,7 @@ class Trajectories:
         Raises ``KeyError`` for an unknown event, ``UnreadableRecord`` where the log has moved.
 
         >>> import loaders
-        >>> runs = loaders.load("sample_logs/study")
+        >>> runs = loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval")
         >>> runs.raw(runs.ids[0], 0) is not None
         True
         """
@@ -300,7 +300,7 @@ class Trajectories:
         Raises ``DerailError`` where the folder holds something else, or is what this set is read from.
 
         >>> import loaders, tempfile
-        >>> runs = loaders.load("sample_logs/study")
+        >>> runs = loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval")
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     again = loaders.scan(runs.save(folder))
         ...     again.ids == runs.ids
@@ -422,7 +422,7 @@ def scan(path: str | os.PathLike[str]) -> Trajectories:
     Raises ``LoadError`` where there is no store, or one of another schema version.
 
     >>> import loaders, tempfile
-    >>> runs = loaders.load("sample_logs/study")
+    >>> runs = loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval")
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     len(loaders.scan(runs.save(folder))) == len(runs)
     True

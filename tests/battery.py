@@ -21,6 +21,7 @@ from typing import Any
 
 import polars as pl
 from conftest import REAL_LOGS, ROOT
+from generator import STUDY_PARTS
 
 import loaders
 from loaders import LoadError, Trajectories
@@ -106,7 +107,7 @@ def case_of(folder: str, path: Path, runs: Trajectories) -> Case:
 def folders() -> dict[str, Path]:
     """Folders of logs by name: real ones where they are, and our own."""
     found = {
-        "study": ROOT / "sample_logs" / "study" / "dropped",
+        **STUDY_PARTS,
         "inspect_logs": ROOT / "tests" / "inspect_logs",
     }
     found |= {
@@ -115,7 +116,7 @@ def folders() -> dict[str, Path]:
     }
     if REAL_LOGS.is_dir():
         found |= {path.name: path for path in sorted(REAL_LOGS.iterdir()) if path.is_dir()}
-    return {name: path for name, path in found.items() if path.is_dir()}
+    return {name: path for name, path in found.items() if path.exists()}
 
 
 # ---------------------------------------------------------------------- the tables

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from generator import faultless, made, truth  # noqa: F401 - fixtures of what tests sample logs
 
 import loaders
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from generator import Generator
 
 import loaders
 from analysis import axes
@@ -17,7 +18,11 @@ from analysis.wording import json_leaves, line_difference, schema_changes, shown
 from loaders import DerailError, Trajectories
 from loaders.schema import TABLES
 
-STUDY = Path(__file__).parent.parent / "sample_logs" / "study" / "{arm}" / "*.eval"
+STUDY = [
+    Path(__file__).parent.parent / f"sample_logs/study/{{arm}}/planner-1/inspect/{kind}.eval"
+    for kind in ("none", "timeout", "returned_error")
+]
+"""Every task without a perturbation, and some of them with two kinds."""
 
 
 def made(
@@ -531,7 +536,7 @@ def study() -> Trajectories:
 
 
 def test_the_studys_arms_differ_in_what_was_meant_only(study: Trajectories) -> None:
-    result = axes.diff(study, a="kept", b="dropped")
+    result = axes.diff(study, a="all", b="none")
     for axis in ("toolset", "system_prompt", "user_prompt"):
         assert row_of(result, axis)["verdict"] == "same"
         assert row_of(result, axis)["units"] == 60
@@ -542,22 +547,25 @@ def test_the_studys_arms_differ_in_what_was_meant_only(study: Trajectories) -> N
     assert (sent["value_a"], sent["value_b"], sent["verdict"]) == ("all", "none", "differ")
     assert row_of(result, "tool_responses", "same calls")["verdict"] == "vary"
     assert "also differ" not in result.headline
-    assert "kept sent all back" in result.headline
-    assert "dropped sent none back" in result.headline
+    assert "all sent all back" in result.headline
+    assert "none sent none back" in result.headline
 
 
 def test_the_studys_faults_are_planted_by_trial_not_by_arm(study: Trajectories) -> None:
     """Perturbations are seeded by task and trial: paired by both, the same calls are answered alike."""
-    result = axes.diff(study, a="kept", b="dropped", pair=("task_id", "trial"))
+    result = axes.diff(study, a="all", b="none", pair=("task_id", "trial"))
     calls = row_of(result, "tool_responses", "same calls")
     assert calls["verdict"] == "same"
     assert calls["units"] > 300
 
 
-def test_every_fork_of_the_study_is_a_planted_fault(study: Trajectories) -> None:
-    truth = json.loads((STUDY.parents[2] / "truth.json").read_text())["parts"]["study"]["runs"]
+def test_every_fork_of_the_study_is_a_planted_fault(
+    study: Trajectories, made: Generator, truth: dict[str, Any]
+) -> None:
     faulty = {
-        (run["arm"], run["task_id"], str(run["trial"])) for run in truth if run["perturbations"]
+        (run["policy"], run["task_id"], str(run["trial"]))
+        for run in made.truth.study_runs(truth)
+        if run["struck"] and (run["model"], run["scaffold"]) == ("planner-1", "inspect")
     }
     asked = same_calls(study).join(
         study.trajectories.select("run", "arm", "task_id", "trial").collect(), on="run"
@@ -566,7 +574,7 @@ def test_every_fork_of_the_study_is_a_planted_fault(study: Trajectories) -> None
     groups = forked.group_by("task_id", "asked").agg(
         pl.struct("arm", "task_id", "trial").alias("runs")
     )
-    assert groups.height > 40
+    assert groups.height > 30
     for runs in groups["runs"]:
         assert any(tuple(run.values()) in faulty for run in runs)
 
@@ -631,7 +639,7 @@ def test_mcpmark_tells_the_environment_only(real_logs: Path) -> None:
 def test_charts_draw_what_the_frames_say(study: Trajectories) -> None:
     drawn = [
         axes.axes(study),
-        axes.diff(study, a="kept", b="dropped"),
+        axes.diff(study, a="all", b="none"),
         axes.surface(planted(0, 0.2)),
     ]
     for result in drawn:

@@ -134,6 +134,6 @@ def test_what_cannot_be_asked_says_why() -> None:
 
 
 def test_the_sample_study_has_runs_to_compare() -> None:
-    runs = loaders.load("sample_logs/study/{arm}/*.eval")
+    runs = loaders.load("sample_logs/study/*/planner-1/inspect/returned_error.eval")
     found = event_study(runs, "exec_error", "repeat", match="step")
     assert found.frame.filter(tau=0)["exposed"].item() >= 20

@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from generator import SAMPLES, STUDY_PARTS
 from small import runs_of
 
 import loaders
@@ -21,6 +22,7 @@ from loaders.run import Run
 
 Object = dict[str, Any]
 Rows = list[Object]
+SAMPLE_PARTS = [SAMPLES / "frameworks", *STUDY_PARTS.values()]
 REAL = ["claude_code", "codex", "inspect", "openhands_v1", "mini_swe_agent", "atif", "opencode"]
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SHOWN = ("text", "tagged_in_text")
@@ -401,7 +403,7 @@ def test_every_kind_of_event_comes_back_or_is_listed(
 
 @pytest.mark.parametrize("target", EXPECTED)
 def test_the_sample_logs_come_back(target: str, tmp_path: Path) -> None:
-    runs = loaders.load("sample_logs")
+    runs = loaders.load(SAMPLE_PARTS)
     report = check(runs, target, tmp_path)
     assert report.runs == len(runs)
 
@@ -566,7 +568,7 @@ def test_names_of_files_come_from_the_id_alone(tmp_path: Path) -> None:
 def test_runs_in_many_batches_and_from_a_store_are_written_alike(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = loaders.load("sample_logs")
+    runs = loaders.load(SAMPLE_PARTS)
     whole = export(runs, "openai_chat", tmp_path / "whole.jsonl")
     monkeypatch.setattr("loaders.exports._runs._EVENTS_PER_BATCH", 50)
     stored = loaders.scan(runs.save(tmp_path / "store"))

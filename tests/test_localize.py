@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from generator import STUDY_PARTS
 from simulate import Planted, simulate
 from small import Rows, runs_of
 
@@ -333,9 +334,9 @@ def test_features_of_a_run_that_can_be_counted_by_hand() -> None:
 
 
 def test_features_hold_in_every_format_of_the_samples() -> None:
-    runs = loaders.load(ROOT / "sample_logs")
+    runs = loaders.load([ROOT / "sample_logs/frameworks", *STUDY_PARTS.values()])
     table = localize.features(runs)
-    assert table["trajectory_id"].n_unique() > 200
+    assert table["trajectory_id"].n_unique() > 150
     values = table.select(localize.FEATURES.keys()).to_numpy()
     assert np.isfinite(values).all()
     assert values.min() >= 0
@@ -419,7 +420,7 @@ def test_the_chance_of_success_is_calibrated(harmed: Trajectories) -> None:
 def test_a_prefix_knows_nothing_of_what_comes_after(harmed: Trajectories) -> None:
     from analysis.prefixes import PREFIX_FEATURES, prefix_features
 
-    study = loaders.load(ROOT / "sample_logs" / "study").filter(arm="dropped")
+    study = loaders.load(ROOT / "sample_logs/study/none/planner-1/inspect/timeout.eval")
     for runs in (harmed, study):
         whole = prefix_features(runs)
         assert np.isfinite(whole.select(PREFIX_FEATURES.keys()).to_numpy()).all()
@@ -477,7 +478,7 @@ def _mean(values: pl.Series) -> float:
 
 
 def test_values_of_the_study_are_calibrated_and_drop_at_its_perturbed_responses() -> None:
-    study = loaders.load(ROOT / "sample_logs" / "study")
+    study = loaders.load(ROOT / "sample_logs/study/none/*/openai_agents/*.zst")
     assert (
         localize.calibration(study)
         .frame.filter(pl.col("predicted").is_between("low", "high"))

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 from conftest import ROOT
+from generator import Generator
 from small import Rows, runs_of
 from test_wire import Message, conversation, entry, har
 
@@ -22,7 +23,7 @@ from loaders import Trajectories
 SAMPLES = ROOT / "sample_logs"
 PLAN = "Plan: look at the table first."
 TRUTH: dict[str, Any] = json.loads((SAMPLES / "truth.json").read_text())["parts"]
-FRAMEWORKS = [name for name in TRUTH if name != "study"]
+FRAMEWORKS = [*TRUTH]
 
 # ---------------------------------------------------------------------- the sample logs
 
@@ -274,7 +275,22 @@ def test_the_table_in_the_readme_is_the_generated_one() -> None:
     assert shown == benchmark().table(generated())
 
 
-def test_the_table_agrees_with_the_truth() -> None:
+def _runs_of_the_study(made: Generator, truth: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those that are in the table, with what the server saw of them when they were made."""
+    return [
+        {
+            **run,
+            "style": run["policy"],
+            "thinking_sent": made.study.thinking_due(run["policy"], run["steps"]),
+            "thinking_available": [*range(run["steps"])],
+        }
+        for run in made.truth.study_runs(truth)
+        if (run["model"], run["scaffold"]) == ("planner-1", "inspect")
+        and run["perturbation"] == "none"
+    ]
+
+
+def test_the_table_agrees_with_the_truth(made: Generator, truth: dict[str, Any]) -> None:
     """Row by row what the server saw, over the runs whose requests are known."""
     rows = {
         (row["framework"], row["style"]): row
@@ -282,13 +298,16 @@ def test_the_table_agrees_with_the_truth() -> None:
         for row in result.frame.iter_rows(named=True)
     }
     told = [(part["framework"], run) for part in TRUTH.values() for run in part["runs"]]
-    assert {(name, run.get("style", run.get("arm"))) for name, run in told} == rows.keys()
+    told += [("inspect_ai", run) for run in _runs_of_the_study(made, truth)]
+    assert {(name, run["style"]) for name, run in told} == rows.keys()
     for (framework, style), row in rows.items():
         runs = [r for name, r in told if (name, r.get("style", r.get("arm"))) == (framework, style)]
         assert row["runs"] == len(runs)
         assert sum(row[name] for name in (*thinking.POLICIES, "mixed", "unknown")) == len(runs)
         policies = {
-            "all" if run["thinking_sent"] == run["thinking_available"] else "none" for run in runs
+            run.get("policy")
+            or ("all" if run["thinking_sent"] == run["thinking_available"] else "none")
+            for run in runs
         }
         assert {row["policy"]} <= policies | {"unknown"}, (framework, style)
         if not row["calls_unknown"]:

@@ -48,7 +48,7 @@ def export(
     Raises ``DerailError`` for an unknown target or version, and where something is there already.
 
     >>> import loaders, tempfile
-    >>> runs = loaders.load("sample_logs/study")
+    >>> runs = loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval")
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     report = loaders.export(runs.filter(runs.ids[:2]), "atif", folder)
     >>> report.runs, len(report.paths)

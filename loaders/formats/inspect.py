@@ -134,6 +134,8 @@ def _tell(out: Builder, log: Object, sample: Sample) -> None:
     record, spec = sample.record, as_object(log.get("eval"))
     model = as_text(spec.get("model"))
     sample_id, epoch = as_name(record.get("id")), as_name(record.get("epoch"))
+    trial = as_name(as_object(record.get("metadata")).get("trial"))
+    has_epochs = as_object(spec.get("config")).get("epochs") not in (None, 1)
     run = out.trajectory(
         native_id=as_text(record.get("uuid")) or f"{spec.get('run_id')}/{sample_id}/{epoch}",
         pos=sample.pos,
@@ -144,7 +146,7 @@ def _tell(out: Builder, log: Object, sample: Sample) -> None:
         provider=model.partition("/")[0] if model and "/" in model else None,
         benchmark=as_text(spec.get("task")),
         task_id=sample_id,
-        trial=epoch,
+        trial=epoch if has_epochs or trial is None else trial,
         **_times(sample),
     )
     _tell_environment(run, record, spec)

@@ -5,7 +5,8 @@ end and are told in the order in which they began. Calls of chat completions (``
 was sent and what came back. Those of the Responses API (``response``) log an id and token counts alone,
 so that thinking has no place; some exporters add input and response, the latter as Python's notation
 of the object, which is read without running any of it. A tool's error stands in its span, which has
-no id: it is matched to its result by what it put out.
+no id: it is matched to its result by what it put out. What a program tells of a run in the metadata of
+its trace (task, trial, success) fills the columns for it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from loaders.builder import Builder
 from loaders.dialects import openai_chat, responses
 from loaders.dialects.openai_chat import Thought, all_thoughts_of, text_and_media
 from loaders.dialects.requests import RepeatedMessages
-from loaders.rows import Gathered, metadata_of
+from loaders.rows import Gathered, identity_of, metadata_of, outcome_of
 from loaders.sources import Head, Source
 from loaders.values import (
     Object,
@@ -34,7 +35,7 @@ from loaders.values import (
 )
 
 TITLE = "OpenAI Agents SDK trace"
-GIVES = ("thinking", "sent", "tools", "tokens")
+GIVES = ("thinking", "sent", "tools", "tokens", "outcome")
 
 IGNORED = {
     "/**/id": "the name of a span or an item; calls have ids of their own, and traces and replies too",
@@ -71,6 +72,8 @@ _TOLD_OF_USAGE = (
 )
 _RESPONSES_IN = ("response", "span_data_response")
 _MADE_BY_THE_SDK = ("turn", "task")
+_LIMIT = "Max turns"
+"""What the SDK says of a run that it ended after as many turns as it may take."""
 _MOST_CHARS = 4 << 20
 Found = tuple[Object, str]
 
@@ -128,10 +131,10 @@ class _Trace:
     def __init__(self, trace: Object, name: str | None, spans: list[Found], out: Builder) -> None:
         self._spans = sorted(spans, key=_begin)
         self._agents: dict[str | None, str] = {}
+        self._told = as_object(trace.get("metadata"))
         self._run = out.trajectory(
-            native_id=name,
             pos=as_text(trace.get("at")) or (self._spans[0][1] if self._spans else None),
-            framework="openai-agents",
+            **{**identity_of(self._told), "native_id": name, "framework": "openai-agents"},
         )
         said = {key: value for key, value in trace.items() if key not in _TOLD_OF_TRACE and value}
         self._metadata = metadata_of(said, ())
@@ -168,6 +171,16 @@ class _Trace:
         if self._responses:
             self._metadata["response_ids"] = self._responses
         self._run.set(metadata={**self._metadata, **self._gathered.metadata()})
+        self._tell_outcome()
+
+    def _tell_outcome(self) -> None:
+        """What the program says in the trace's metadata; how a run broke off, its spans have said."""
+        known = outcome_of(self._told)
+        if known["scores"] or known["end_reason"]:
+            ended = self._run.columns
+            broke_off = ended["outcome"] if ended["outcome"] in ("error", "limit") else None
+            known["end_reason"] = ended["end_reason"] or known["end_reason"]
+            self._run.outcome(broke_off, **known)
 
     def _tell_agent(self, data: Object) -> None:
         rest = {k: v for k, v in data.items() if k not in _TOLD_OF_AGENT and v not in (None, [])}
@@ -189,7 +202,8 @@ class _Trace:
         text = as_text(error.get("message")) or as_json(error)
         detail = [f"{key}: {as_json(value)}" for key, value in as_object(error.get("data")).items()]
         self._run.event("error", "\n".join(filter(None, (text, *detail))), f"{pos}/error")
-        self._run.outcome("error", end_reason=text)
+        is_limit = (text or "").startswith(_LIMIT)
+        self._run.outcome("limit" if is_limit else "error", end_reason=text)
 
     # ------------------------------------------------------------------ model calls
 

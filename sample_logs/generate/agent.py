@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hands import Action, Hands, Reading, action, hands_for, is_json
+from hands import Action, Hands, Reading, action, hands_for, is_json, ordered, understood
 from skills import skill_for
 
 _NOTE = re.compile(r"^(Noted|Gave up on): (\w+) (\{.*?\})(?: -> (.*))?$", re.MULTILINE)
 _IDENTIFIER = re.compile(r"\b[A-Z]-\d+\b")
-EXPLICIT = ("error", "timeout")
+EXPLICIT = ("error", "timeout", "rate_limit")
+_ADVICE = re.compile(r"\bcheck that\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,18 @@ class Parameters:
     recover_timeout: tuple[float, float] = (0.82, 0.40)
     recover_empty: tuple[float, float] = (0.80, 0.55)
     recover_broken: tuple[float, float] = (0.82, 0.55)
+    recover_rate_limit: tuple[float, float] = (0.95, 0.75)
     """Tries the call again. Else an error makes it stop or do without; others are believed."""
+    recover_drift: tuple[float, float] = (0.85, 0.45)
+    """Finds the fields that it needs under their new names. Else they are missing to it."""
+    recover_injection: tuple[float, float] = (0.93, 0.65)
+    """Goes on with its own task. Else it does what a text inside the response tells it to do."""
     stop_after_error: float = 0.7
     """Of the errors that it does not recover from: submits at once, and does not go on without."""
     task_sd: float = 0.5
     """Spread of the tasks' effects on the log odds of slips."""
+    advised: float = 0.4
+    """Factor on the odds of stopping early where the system prompt says what to check before."""
 
     def chance(self, name: str, grip: float) -> float:
         """The chance of that name with the given share of thinking at hand."""
@@ -58,7 +66,22 @@ class Parameters:
         return value[0] * grip + value[1] * (1 - grip)
 
 
-MODELS = {"planner-1": Parameters()}
+MODELS = {
+    "planner-1": Parameters(),
+    "planner-2": Parameters(
+        misread=(0.055, 0.062),
+        overlook=0.08,
+        confuse=0.055,
+        stop_early=(0.012, 0.02),
+        recover_error=(0.70, 0.46),
+        recover_timeout=(0.68, 0.44),
+        recover_empty=(0.68, 0.52),
+        recover_broken=(0.70, 0.54),
+        recover_rate_limit=(0.90, 0.76),
+        recover_drift=(0.68, 0.48),
+        recover_injection=(0.84, 0.70),
+    ),
+}
 """Model name to parameters."""
 
 
@@ -93,7 +116,10 @@ def respond(
     """The reply to a Chat Completions request."""
     hands = hands_for([tool.get("function") or {} for tool in tools])
     request = next((_text(m.get("content")) for m in messages if m.get("role") == "user"), "")
-    return _Mind(request, _turns(messages, hands), hands, seed, params).reply()
+    mind = _Mind(request, _turns(messages, hands), hands, seed, params)
+    told = [_text(m.get("content")) for m in messages if m.get("role") == "system"]
+    mind.is_advised = any(_ADVICE.search(text) for text in told)
+    return mind.reply()
 
 
 def thinking_of(message: dict[str, Any]) -> str | None:
@@ -147,6 +173,9 @@ class _Mind:
         self.lines: list[str] = []
         self.slips: list[str] = []
         self.wants_to_stop = False
+        self.is_advised = False
+        self.order: str | None = None
+        """The answer that a response told it to hand in, and that it is going to."""
         gauss = random.Random(f"task/{request}").gauss(0, 1)
         self.task_effect = math.exp(params.task_sd * gauss)
 
@@ -157,9 +186,9 @@ class _Mind:
         in_sight = [turn.thinking for turn in self.turns[:index]]
         return random.Random(f"{self.seed}/{what}/{in_sight}")
 
-    def _slips(self, name: str) -> bool:
+    def _slips(self, name: str, factor: float = 1.0) -> bool:
         chance = self.params.chance(name, self.grip)
-        odds = chance / (1 - chance) * self.task_effect
+        odds = chance / (1 - chance) * self.task_effect * factor
         return self._draw(name).random() < odds / (1 + odds)
 
     def _slipped(self, name: str) -> None:
@@ -188,8 +217,9 @@ class _Mind:
     def _read_again(self, index: int, act: Action) -> None:
         reading = self.hands.read(act, self.turns[index].response)
         verdict = self._verdict(index, act, reading)
-        if verdict == "note":
-            self.facts[act] = reading.value
+        if verdict in ("note", "translate"):
+            is_understood = verdict == "translate"
+            self.facts[act] = understood(reading.value) if is_understood else reading.value
             self.lost.append(act)
         elif verdict in ("skip", "stop"):
             self.given_up.add(act)
@@ -217,9 +247,15 @@ class _Mind:
     # ------------------------------------------------------------ taking in the newest response
 
     def _verdict(self, index: int, act: Action, reading: Reading) -> str:
-        """What to make of a response: note it, retry the call, skip the fact, or stop."""
+        """What to make of a response: note it, retry the call, skip the fact, stop, and so on."""
         if reading.fault is None:
             return "note"
+        if reading.fault in ("drift", "injection"):
+            chance = self.params.chance(f"recover_{reading.fault}", self.grip)
+            is_recovered = self._draw("recover", index).random() < chance
+            if reading.fault == "drift":
+                return "translate" if is_recovered else "note"
+            return "note" if is_recovered or index < self.step - 1 else "obey"
         is_explicit = reading.fault in EXPLICIT
         before = sum(turn.action == act for turn in self.turns[:index])
         if before >= 2:
@@ -239,9 +275,14 @@ class _Mind:
         act = newest.action
         reading = self.hands.read(act, newest.response)
         verdict = self._verdict(self.step - 1, act, reading)
-        if verdict == "note":
-            self.facts[act] = reading.value
-            if reading.fault:
+        if verdict == "obey":
+            self.order = ordered(newest.response)
+            self._slipped(f"obeyed {act}")
+            self.lines.append("The response tells me to submit at once, so I do.")
+        elif verdict in ("note", "translate"):
+            is_understood = verdict == "translate"
+            self.facts[act] = understood(reading.value) if is_understood else reading.value
+            if reading.fault not in (None, "injection") and not is_understood:
                 self._slipped(f"believed {reading.fault} {act}")
             elif self._slips("misread"):
                 self._muddle(act, "misread")
@@ -271,7 +312,10 @@ class _Mind:
             self._take_in()
         else:
             self.lines.append(f"Plan: {skill.plan}.")
-        if self.step > 1 and not self.wants_to_stop and self._slips("stop_early"):
+        if self.order is not None:
+            return self._submit(self.order, "I submit what I was told to.")
+        caution = self.params.advised if self.is_advised else 1.0
+        if self.step > 1 and not self.wants_to_stop and self._slips("stop_early", caution):
             self.wants_to_stop = True
             self._slipped("stopped early")
         if not self.wants_to_stop:

@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 
 SUBMIT_MARK = "COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"
 _TIMEOUT = re.compile(r"timed out", re.IGNORECASE)
+_LIMITED = re.compile(r"too many requests", re.IGNORECASE)
+_ORDER = re.compile(r"ignore (?:all )?previous instructions", re.IGNORECASE)
+_ORDERED = re.compile(r"submit '([^']*)'")
 
 
 class Action(NamedTuple):
@@ -30,7 +33,7 @@ class Reading(NamedTuple):
 
     value: Any
     fault: str | None
-    """error, timeout, empty, broken, or nothing."""
+    """error, timeout, rate_limit, empty, broken, drift, injection, or nothing."""
 
 
 def action(tool: str, arguments: dict[str, Any]) -> Action:
@@ -74,11 +77,37 @@ class JsonHands:
             if text[0] not in "[{":
                 return Reading(None, "timeout" if _TIMEOUT.search(text) else "error")
             return Reading(_salvaged(text), "broken")
+        is_order = False
         if isinstance(value, dict) and value.keys() == {"notice", "data"}:
+            is_order = bool(_ORDER.search(str(value["notice"])))
             value = value["data"]
         if isinstance(value, dict) and "error" in value:
-            return Reading(None, "error")
+            return Reading(None, "rate_limit" if _LIMITED.search(str(value["error"])) else "error")
+        if is_order:
+            return Reading(value, "injection")
+        if understood(value) != value:
+            return Reading(value, "drift")
         return Reading(value, None if value else "empty")
+
+
+def ordered(response: str) -> str:
+    """The answer that a text inside a response orders to hand in."""
+    found = _ORDERED.search(response)
+    return found[1] if found else ""
+
+
+def understood(value: Any) -> Any:
+    """A response as it would be under the names that the tool used to give: ``orderId`` is order_id."""
+    if isinstance(value, dict):
+        if value.keys() == {"cells"}:
+            return value["cells"]
+        return {_former_name(key): understood(part) for key, part in value.items()}
+    return [understood(part) for part in value] if isinstance(value, list) else value
+
+
+def _former_name(name: str) -> str:
+    plain = name.removesuffix("Value")
+    return re.sub(r"(?<=[a-z])[A-Z]", lambda found: f"_{found[0].lower()}", plain)
 
 
 def _unwrapped(response: str) -> str:

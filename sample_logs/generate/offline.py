@@ -1,7 +1,7 @@
 """The study without a framework: the same agent and world in one process, many times over.
 
-This is how the truth of a planted effect is known better than 2 arms x some runs can tell it, and
-how the parameters were set. ``reasoning_history`` does here what Inspect's option does there.
+This is how the truth of a planted effect is known better than the study's own runs can tell it, and
+how the parameters were set. ``sent_back`` does here what the frameworks' options do there.
 """
 
 from __future__ import annotations
@@ -13,19 +13,9 @@ from functools import partial
 from typing import Any
 
 import perturb
-from agent import Parameters, respond
+from agent import MODELS, Parameters, respond
+from design import CALL_LIMIT, SCAFFOLDS, SYSTEM, Arm, draw, strikes
 from world import Task, open_desk
-
-CALL_LIMIT = 16
-"""Calls that are carried out; the one after them is still asked for, and ends the run."""
-SYSTEM = (
-    "You work at a service desk. Use the tools, one call at a time, and hand in your answer with "
-    "submit. You have one attempt."
-)
-ARMS = {"kept": "all", "dropped": "none"}
-"""Arm to the reasoning history that it sends back."""
-POLICIES = {"kept": "all", "last": "last", "dropped": "none"}
-"""The same for every policy that can be played."""
 
 
 @dataclass
@@ -40,15 +30,31 @@ class Episode:
     slips: list[tuple[int, str]] = field(default_factory=list)
 
 
+def play_arm(task: Task, trial: int, arm: Arm, kind: str) -> Episode:
+    """One run of the study: the condition strikes where it does for that task and trial."""
+    return play(
+        task,
+        draw(trial, arm.model, arm.scaffold),
+        arm.policy,
+        MODELS[arm.model],
+        strikes(task, trial, kind),
+        SCAFFOLDS[arm.scaffold],
+    )
+
+
 def play(
-    task: Task, trial: int, history: str, params: Parameters, faults: dict[int, str] | None = None
+    task: Task,
+    trial: int | str,
+    history: str,
+    params: Parameters,
+    faults: dict[int, str],
+    system: str = SYSTEM,
 ) -> Episode:
     """One run of a task under a policy of sending thinking back (all, last or none)."""
     desk = open_desk(task)
-    faults = perturb.schedule(task.id, trial) if faults is None else faults
     tools = [tool.definition() for tool in desk.tools.values()]
     messages: list[dict[str, Any]] = [
-        {"role": "system", "content": SYSTEM},
+        {"role": "system", "content": system},
         {"role": "user", "content": task.text},
     ]
     episode = Episode(False, "limit", CALL_LIMIT + 1)

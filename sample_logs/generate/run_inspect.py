@@ -1,45 +1,46 @@
 # /// script
-# requires-python = ">=3.11"
+# requires-python = ">=3.11,<3.14"
 # dependencies = ["inspect-ai==0.3.285", "openai==3.54.0"]
 # ///
-"""The study, run by Inspect: its react agent against the model server, thinking kept or dropped.
+"""The study's first scaffold: Inspect's react agent against the model server.
 
-Writes ``study/<arm>/<log>.eval`` and ``truth_parts/study.json``. Run it as
-``uv run --script run_inspect.py OUT [--limit N] [--epochs N]``; ``make.py`` does.
+Writes ``study/<policy>/<model>/inspect/<perturbation>.eval`` and ``truth_parts/study_inspect.json``.
+Inspect's own option sends thinking back, or only the last, or none. Run it as
+``uv run --script run_inspect.py OUT [--limit N]``; ``make.py`` does.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
+import zipfile
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import clean
 import inspect_ai
+import study
+import zipfile_zstd  # noqa: F401 - lets zipfile write what Inspect writes
 from agent import thinking_of
+from design import CALL_LIMIT, SCAFFOLDS, Arm, draw
 from inspect_ai.agent import AgentPrompt, AgentSubmit, as_solver, react
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.event import ModelEvent
-from inspect_ai.log import read_eval_log
+from inspect_ai.log import EvalLog, read_eval_log
 from inspect_ai.model import GenerateConfig, get_model
 from inspect_ai.scorer import CORRECT, INCORRECT, Score, Scorer, Target, accuracy, scorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.tool import ToolDef, ToolError, ToolParam, ToolParams
-from offline import ARMS, CALL_LIMIT, SYSTEM
 from server import ModelServer, serving
-from visit import ToolRaised, Visit, tasks_by_id, truth_of, write_part
-from world import Task, Tool, all_tasks
+from study import Run
+from visit import ToolRaised, Visit
+from world import Tool
 
-MODEL = "planner-1"
-MODEL_NAME = f"openai-api/desk/{MODEL}"
-EPOCHS = 2
-
-
-TASKS = tasks_by_id()
-VISITS: dict[tuple[str, str, int], Visit] = {}
-"""Arm, task and trial to the run; outside of the solver, so that it does not get into the log."""
+SCAFFOLD = "inspect"
+PLANS: dict[tuple[Arm, str, int], Run] = {}
+VISITS: dict[tuple[Arm, str, int], Visit] = {}
+"""Arm, task and trial to the run; outside of the solver, so that they do not get into the log."""
 
 
 def tool_of(tool: Tool, visit: Visit) -> ToolDef:
@@ -70,24 +71,33 @@ def submit_of(visit: Visit) -> ToolDef:
     return ToolDef(submit, "submit", "Hand in the answer and finish.", parameters)
 
 
+def key_of(policy: str, model: str, state: TaskState) -> tuple[Arm, str, int]:
+    """Which run a sample is."""
+    return Arm(policy, model, SCAFFOLD), str(state.sample_id), int(state.metadata["trial"])
+
+
 @solver
-def desk_agent(arm: str) -> Solver:
+def desk_agent(policy: str, model: str) -> Solver:
     """Inspect's react loop over the tools of the sample's own desk."""
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        task_id = str(state.sample_id)
-        visit = VISITS[arm, task_id, state.epoch] = Visit(TASKS[task_id], state.epoch)
+        key = key_of(policy, model, state)
+        visit = VISITS[key] = PLANS[key].visit()
+        _, task_id, trial = key
         agent = react(
             prompt=AgentPrompt(
-                instructions=SYSTEM, handoff_prompt=None, assistant_prompt=None, submit_prompt=None
+                instructions=SCAFFOLDS[SCAFFOLD],
+                handoff_prompt=None,
+                assistant_prompt=None,
+                submit_prompt=None,
             ),
             tools=[tool_of(tool, visit) for tool in visit.desk.tools.values()],
             model=get_model(
-                MODEL_NAME,
-                base_url=f"{get_model().api.base_url}/{arm}/{task_id}/{state.epoch}/v1",
+                f"openai-api/desk/{model}",
+                base_url=f"{get_model().api.base_url}/{policy}/{task_id}/{draw(trial, model, SCAFFOLD)}/v1",
                 api_key="none",
                 # The option of the eval does not reach a model that is made here.
-                config=GenerateConfig(reasoning_history=ARMS[arm]),
+                config=GenerateConfig(reasoning_history=policy),
                 memoize=False,
             ),
             submit=AgentSubmit(tool=submit_of(visit), keep_in_messages=True),
@@ -99,105 +109,117 @@ def desk_agent(arm: str) -> Solver:
 
 
 @scorer(metrics=[accuracy()], name="solved")
-def solved(arm: str) -> Scorer:
+def solved(policy: str, model: str) -> Scorer:
     """The world's own check of the final database and the answer."""
 
     async def score(state: TaskState, target: Target) -> Score:
-        visit = VISITS[arm, str(state.sample_id), state.epoch]
+        visit = VISITS[key_of(policy, model, state)]
         return Score(value=CORRECT if visit.success else INCORRECT, answer=visit.answer)
 
     return score
 
 
-def run_arm(
-    arm: str, server: ModelServer, tasks: list[Task], epochs: int, log_dir: Path
-) -> list[dict[str, Any]]:
-    """Run one arm and return the truth of each of its runs."""
+def task_of(arm: Arm, kind: str, runs: list[Run]) -> inspect_ai.Task:
+    """The runs of an arm that meet one condition."""
     samples = [
         Sample(
-            id=task.id,
-            input=task.text,
-            target=task.answer,
-            metadata={"domain": task.domain, "difficulty": task.difficulty},
+            id=run.task.id,
+            input=run.task.text,
+            target=run.task.answer,
+            metadata={
+                "domain": run.task.domain,
+                "difficulty": run.task.difficulty,
+                "trial": run.trial,
+            },
         )
-        for task in tasks
+        for run in runs
     ]
-    (log,) = inspect_ai.eval(
-        inspect_ai.Task(
-            name="service_desk",
-            dataset=MemoryDataset(samples, name="service_desk"),
-            solver=desk_agent(arm),
-            scorer=solved(arm),
-        ),
-        model=get_model(
-            MODEL_NAME, base_url=f"http://127.0.0.1:{server.server_port}", api_key="none"
-        ),
-        reasoning_history=ARMS[arm],
-        epochs=epochs,
-        turn_limit=CALL_LIMIT,
-        log_dir=str(log_dir),
-        log_format="eval",
-        log_images=False,
-        log_realtime=False,
-        log_model_api=True,
-        display="none",
-        score_display=False,
-        tags=["simulated"],
+    return inspect_ai.Task(
+        name="service_desk",
+        dataset=MemoryDataset(samples, name="service_desk"),
+        solver=desk_agent(arm.policy, arm.model),
+        scorer=solved(arm.policy, arm.model),
+        metadata={**study.MARK, "perturbation": kind},
     )
-    if log.status != "success" or not log.samples:
-        raise SystemExit(f"the eval of arm {arm} ended as {log.status}: {log.error}")
-    check_log(log.location, arm, server)
-    by_run = {(sample.id, sample.epoch): sample for sample in log.samples}
-    return [
-        truth_of(
-            visit,
-            server.records[arm, task_id, str(epoch)],
-            is_limit=by_run[task_id, epoch].limit is not None,
-            columns={"arm": arm, "task_id": task_id, "trial": epoch},
+
+
+def run_arm(arm: Arm, runs: list[Run], server: ModelServer, out: Path) -> list[dict[str, Any]]:
+    """Run one arm, write a log for each condition, and return the truth of its runs."""
+    by_kind = {kind: [run for run in runs if run.kind == kind] for kind in {r.kind for r in runs}}
+    PLANS.update({(arm, run.task.id, run.trial): run for run in runs})
+    told: list[dict[str, Any]] = []
+    for kind, alike in sorted(by_kind.items()):
+        logs = inspect_ai.eval(
+            task_of(arm, kind, alike),
+            model=get_model(
+                f"openai-api/desk/{arm.model}",
+                base_url=f"http://127.0.0.1:{server.server_port}",
+                api_key="none",
+            ),
+            reasoning_history=arm.policy,
+            turn_limit=CALL_LIMIT,
+            log_dir="logs",
+            log_format="eval",
+            log_images=False,
+            log_realtime=False,
+            log_model_api=True,
+            display="none",
+            score_display=False,
+            tags=["simulated"],
         )
-        for (ran, task_id, epoch), visit in sorted(VISITS.items())
-        if ran == arm
+        log = read_eval_log(logs[0].location, resolve_attachments="full")
+        told += [check(arm, run, log, server) for run in alike]
+        repack(Path(logs[0].location), study.log_path(out, arm, kind, ".eval"))
+    return told
+
+
+def check(arm: Arm, run: Run, log: EvalLog, server: ModelServer) -> dict[str, Any]:
+    """The truth of a run. Its requests must have held just the thinking that the server saw.
+
+    That must be what its policy says, and nothing private may stand in the log.
+    """
+    (sample,) = (s for s in log.samples or [] if s.id == run.task.id)
+    where = f"{arm.policy} {run.task.id} {run.trial}"
+    clean.check(sample.model_dump_json(), where)
+    name = (arm.policy, run.task.id, draw(run.trial, arm.model, SCAFFOLD))
+    seen = server.records[name].thinking_sent
+    calls = [event.call for event in sample.events if isinstance(event, ModelEvent)]
+    logged = [
+        sum(thinking_of(message) is not None for message in call.request["messages"])
+        for call in calls
+        if call is not None
     ]
+    due = study.thinking_due(arm.policy, len(seen))
+    if not logged == seen == due:
+        raise SystemExit(f"{where}: thinking sent {seen}, in the log {logged}, due {due}")
+    visit = VISITS[arm, run.task.id, run.trial]
+    return study.truth_of(run, visit, len(seen), sample.limit is not None)
 
 
-def check_log(path: str, arm: str, server: ModelServer) -> None:
-    """The written log's requests held just the thinking that the server saw, and nothing private."""
-    log = read_eval_log(path, resolve_attachments="full")
-    clean.check(log.model_dump_json(), path)
-    for sample in log.samples or []:
-        seen = server.records[arm, str(sample.id), str(sample.epoch)].thinking_sent
-        calls = [event.call for event in sample.events if isinstance(event, ModelEvent)]
-        logged = [
-            sum(thinking_of(message) is not None for message in call.request["messages"])
-            for call in calls
-            if call is not None
-        ]
-        if logged != seen:
-            raise SystemExit(f"{sample.id}: thinking sent {seen}, and in the log {logged}")
+def repack(log: Path, target: Path) -> None:
+    """The same archive, packed as tightly as its own kind of packing can."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        zipfile.ZipFile(log) as old,
+        zipfile.ZipFile(target, "w", zipfile.ZIP_ZSTANDARD, compresslevel=19) as new,
+    ):
+        for member in old.infolist():
+            new.writestr(member.filename, old.read(member), zipfile.ZIP_ZSTANDARD, 19)
+    log.unlink()
 
 
 def main() -> None:
-    """Run every arm and write its log and its truth."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path, help="folder to write study/ and truth_parts/ into")
-    parser.add_argument("--limit", type=int, help="the first N tasks only")
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
-    options = parser.parse_args()
-    out: Path = options.out.resolve()
-    tasks = all_tasks()[: options.limit]
-    runs: list[dict[str, Any]] = []
+    """Run every arm of the scaffold and write its logs and its truth."""
+    asked = study.options(__doc__)
+    out: Path = asked.out.resolve()
+    told: list[dict[str, Any]] = []
+    study.clear(out, SCAFFOLD, asked)
     with serving() as server, tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)  # so that no path of this machine and no git revision get into a log
-        for arm in ARMS:
-            runs += run_arm(arm, server, tasks, options.epochs, Path("logs") / arm)
-        for arm in ARMS:
-            target = out / "study" / arm
-            target.mkdir(parents=True, exist_ok=True)
-            for old in target.glob("*.eval"):
-                old.unlink()
-            (log,) = Path("logs", arm).glob("*.eval")
-            (target / "service_desk.eval").write_bytes(log.read_bytes())
-    write_part(out, "study", inspect_ai.__version__, runs, "inspect_ai")
+        for arm, runs in groupby(study.runs_of(SCAFFOLD, asked), lambda run: run.arm):
+            told += run_arm(arm, list(runs), server, out)
+            print(*arm, flush=True)
+    study.write_part(out, SCAFFOLD, inspect_ai.__version__, told)
 
 
 if __name__ == "__main__":

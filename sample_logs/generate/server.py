@@ -29,7 +29,9 @@ from agent import MODELS, Parameters, Reply, respond, thinking_of
 from api import Asked, Call, Refusal
 from counting import Sized, Usage, parts_of, usage_of
 
-_RUN = re.compile(r"/(?P<arm>[\w-]+)/(?P<task>[\w-]+)/(?P<trial>\d+)(?:/(?P<style>\w+))?/v1/(.+)")
+_RUN = re.compile(
+    r"/(?P<arm>[\w-]+)/(?P<task>[\w-]+)/(?P<trial>[\w-]+)(?:/(?P<style>\w+))?/v1/(.+)"
+)
 _APIS: dict[str, Any] = {module.PATH: module for module in (api_chat, api_messages, api_responses)}
 _JSON = "application/json"
 
@@ -51,7 +53,7 @@ class Record:
 
 
 Run = tuple[str, str, str]
-"""Arm, task, trial."""
+"""Arm, task, and the trial or whatever else seeds a run beside its task."""
 
 
 class ModelServer(ThreadingHTTPServer):
