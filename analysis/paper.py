@@ -62,7 +62,9 @@ def to_latex(result: Result, rows: int | None = None, caption: str | None = None
     table = _without_units(as_text(result))
     shown = table.rows if rows is None else table.rows[:rows]
     numbers = [
-        all(_is_number(cells[at]) for cells in shown) and any(cells[at] != "–" for cells in shown)
+        table.is_number[at]
+        and all(_is_number(cells[at]) for cells in shown)
+        and any(cells[at] != "–" for cells in shown)
         for at in range(len(table.header))
     ]
     columns = "".join(

@@ -5,7 +5,7 @@ A chart is added by adding a module to this folder: a function under ``@draws("k
 """
 
 from analysis.plots.export import Exported, export
-from analysis.plots.registry import caption_of, chart, counts_of, draws, figures
+from analysis.plots.registry import caption_of, chart, counts_of, draws, figures, kinds
 from analysis.plots.render import to_pdf, to_png, to_svg, use_offline_renderer
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "draws",
     "export",
     "figures",
+    "kinds",
     "to_pdf",
     "to_png",
     "to_svg",

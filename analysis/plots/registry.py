@@ -100,6 +100,12 @@ def figures(result: Result | None = None) -> Mapping[str, Figure]:
     return {e.name: e.draw for e in sorted(entries, key=lambda e: not e.usual)}
 
 
+def kinds() -> set[str]:
+    """The kinds of results that have a usual figure."""
+    _import_all()
+    return {entry.kind for entry in _ENTRIES.values() if entry.usual}
+
+
 def chart(
     result: Result,
     width: int = WIDTH,

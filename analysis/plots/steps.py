@@ -105,8 +105,8 @@ def incidence(result: Result, width: int) -> Any:
         "label", "step", "end", "incidence", "low", "high", "at_risk", "events"
     )
     groups = names_in(frame)
-    across = min(3, len(groups))
-    each = max(100, (width - 34 * (across - 1)) // across)
+    across = min(3, len(groups), max(1, (width + 34) // 110))
+    each = (width - 34 * (across - 1)) // across
     last = highest(frame, "step")
     colour = alt.Color(
         "end:N",
