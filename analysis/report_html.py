@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import Any, Final
@@ -15,6 +16,8 @@ from analysis.results import Result
 from analysis.tables import as_text
 from loaders.errors import DerailError
 
+# Codes that steer terminals, and those that turn the direction of writing, show themselves.
+_CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _RUNS_IN_A_LIST: Final = 40
 _CHART_WIDTH: Final = 345
 _RUNS_IN_THE_INDEX: Final = 3_000
@@ -43,7 +46,7 @@ def render(report: Report, title: str = "Where does performance break down?") ->
     contents = "".join(
         f'<a href="#{section.name}">{escape(section.question)}</a>' for section in report.sections
     )
-    return (
+    page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
@@ -57,6 +60,7 @@ def render(report: Report, title: str = "Where does performance break down?") ->
         f"{f'<section><h2>Not answered</h2><ul>{left_out}</ul></section>' if left_out else ''}"
         f"{_problems(report)}{_index(report)}</main></body></html>"
     )
+    return _CONTROL.sub("\ufffd", page)
 
 
 def _whole(answer: str) -> str:

@@ -104,6 +104,26 @@ def test_hostile_text_is_shown_and_never_run() -> None:
     assert page.active == []
 
 
+def test_a_megabyte_in_each_name_leaves_the_page_light() -> None:
+    runs = simulate(Planted(tasks=12), 0)
+    long = "x" * 1_000_000
+    ids = runs.trajectories.select(
+        "trajectory_id", pl.concat_str(pl.col("trial"), pl.lit(long)).alias("arm")
+    ).collect()
+    html = report_html.render(report.make(runs.label(ids, on="trajectory_id"), by="arm"))
+    assert len(html) < 600_000
+    assert Page(html).active == []
+
+
+def test_what_is_drawn_and_read_out_is_escaped() -> None:
+    html = report_html.render(report.make(hostile_runs(), by="arm"))
+    assert "<svg" in html
+    assert "\x1b" not in html.replace("\n", "")
+    labels = re.findall(r"aria-label='([^']*)'", html)
+    assert any("&lt;script&gt;" in text for text in labels)
+    assert "Content-Security-Policy" in html
+
+
 def test_hostile_text_does_not_steer_the_terminal(tmp_path: Path) -> None:
     (tmp_path / "evil\x1b[31m.json").write_text("nothing to read")
     done = subprocess.run(

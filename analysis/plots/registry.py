@@ -83,10 +83,19 @@ def draws(
             )
 
         name = getattr(draw, "__name__", kind)
+        _check_name(name, draw)
         _ENTRIES[name] = _Entry(name, kind, figure, usual, events)
         return figure
 
     return register
+
+
+def _check_name(name: str, draw: Callable[..., Any]) -> None:
+    """Two modules of this folder may not draw under one name; anybody else may take a name over."""
+    taken = getattr(_ENTRIES[name].draw, "__module__", "") if name in _ENTRIES else draw.__module__
+    ours = __name__.rpartition(".")[0]
+    if taken != draw.__module__ and taken.startswith(ours) and draw.__module__.startswith(ours):
+        raise ValueError(f"{draw.__module__} and {taken} both draw {name!r}")
 
 
 def figures(result: Result | None = None) -> Mapping[str, Figure]:
