@@ -49,7 +49,15 @@ def test_a_format_imports_no_framework() -> None:
 
 
 def test_importing_both_packages_imports_nothing_heavy() -> None:
-    heavy = ("altair", "ipywidgets", "sklearn", "pandas", "scipy", "joblib", "yaml", "rich")
-    code = f"import sys, loaders, analysis; print([m for m in {heavy} if m in sys.modules])"
+    heavy = (
+        *("altair", "ipywidgets", "sklearn", "pandas", "scipy", "joblib", "yaml", "rich"),
+        *("numpy", "great_tables", "tqdm", "cyclopts"),
+    )
+    code = (
+        "import sys, loaders, analysis; "
+        f"print([m for m in {heavy} if m in sys.modules]); "
+        "print([n for n in analysis.__all__ if getattr(analysis, n).__name__.split('.')[-1] != n]); "
+        "print(set(analysis.__all__) == set(dir(analysis)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.split() == ["[]", "[]", "True"]

@@ -274,6 +274,10 @@ class Entry(Struct, gc=False):
         return as_object(decode(self.data)) if self.data else {}
 
 
+decode_line = msgspec.json.Decoder(Line).decode
+"""Decodes a line as far as it is declared."""
+
+
 def opened(raw: Raw) -> Any:
     """The value of a field that was left undecoded; None where there is none."""
     data = b"" if raw is NOTHING else bytes(raw)
@@ -286,7 +290,6 @@ def entries(source: Source) -> Iterator[Entry]:
     That is of attachments, of messages with rare blocks, and of all lines without a message but
     those of ``_NOT_KEPT``.
     """
-    decode_line = msgspec.json.Decoder(Line).decode
     for number, data in source.lines():
         try:
             line = decode_line(data)
