@@ -16,6 +16,7 @@ from small import runs_of
 import analysis
 import loaders
 from analysis.widgets import AblationBuilder, BreakdownFinder, Explorer, FigureStudio, Timeline
+from analysis.widgets.drawing import pixels_wide
 from analysis.widgets.overview import conditions
 from analysis.widgets.parting import partings
 from analysis.widgets.pieces import STATIC, Controls, Note
@@ -420,12 +421,9 @@ def test_the_preview_is_as_wide_as_the_column(runs: Trajectories, tmp_path: Path
     for inches in (3.25, 6.75):
         studio.choose(width=inches)
         assert studio.preview.width == round(96 * inches)
-        svg = studio.preview.picture
-        assert svg.startswith("data:image/svg+xml;base64,")
-        drawn = base64.b64decode(svg.partition(",")[2]).decode()
-        found = re.search(r'<svg[^>]* width="([\d.]+)"', drawn)
-        assert found
-        assert abs(float(found[1]) - 96 * inches) <= 4
+        kind, _, picture = studio.preview.picture.partition(",")
+        assert kind == "data:image/png;base64"
+        assert abs(pixels_wide(base64.b64decode(picture)) / 2 - 96 * inches) <= 4
 
 
 def test_an_export_holds_the_figure_its_data_and_its_provenance(runs: Trajectories, tmp_path: Path) -> None:  # fmt: skip

@@ -19,6 +19,7 @@ from loaders.errors import DerailError
 
 _OUTCOMES: Final = (("success", "success"), ("behaviour", "what else differs"))
 _MOST_EFFECTS: Final = 40
+_MINOR: Final = ("baseline", "arm", "gained / lost", "kind", "pairs", "tasks", "runs")
 
 
 class AblationBuilder(Stack):
@@ -186,6 +187,7 @@ class AblationBuilder(Stack):
             self.effects.title = shown_text(result.title)
             self.effects.note = ""
             self.effects.columns = columns
+            self.effects.minor = [n for n, name in enumerate(columns) if name in _MINOR]
             self.effects.points = is_success
             self.effects.reach = _reach(rows)
             self.effects.rows = rows
@@ -233,13 +235,21 @@ def code_of(runs: Trajectories, name: str, function: str, options: Mapping[str, 
     stored = runs._stored_at  # pyright: ignore[reportPrivateUsage] - no public name for it yet
     lines = ["import analysis"]
     if stored is not None and name == "runs":
-        lines += ["import loaders", "", f"runs = loaders.scan({str(stored)!r})"]
-    arguments = "".join(f"    {key}={value!r},\n" for key, value in options.items())
+        lines += ["import loaders", "", f"runs = loaders.scan({_literal(str(stored))})"]
+    arguments = "".join(f"    {key}={_literal(value)},\n" for key, value in options.items())
     lines += [
         f"result = analysis.ablation.{function}(\n    {name},\n{arguments})",
         "result" if function == "differences" else "result.chart()",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _literal(value: Any) -> str:
+    """A Python literal, in double quotes as formatters have it."""
+    if isinstance(value, list):
+        return f"[{', '.join(_literal(item) for item in cast(list[Any], value))}]"
+    text = repr(value)
+    return f'"{text[1:-1]}"' if text.startswith("'") and '"' not in text else text
 
 
 def _name_in_notebook(runs: Trajectories) -> str | None:

@@ -13,7 +13,7 @@ from analysis.widgets.overview import Overview
 from analysis.widgets.parting import SCHEMA, partings
 from analysis.widgets.pieces import Controls, Note, StepChart
 from analysis.widgets.runtable import RunTable
-from analysis.widgets.stack import Stack, columns_to_compare
+from analysis.widgets.stack import Stack, beside, columns_to_compare
 from analysis.widgets.strips import Strip, shown, strip_of
 from analysis.widgets.timeline import Timeline, labelled
 from loaders import Trajectories
@@ -80,7 +80,13 @@ class BreakdownFinder(Stack):
         self.controls.when("values", self._controls_changed)
         self.chart.when("brushed", lambda _: self._fill_list())
         self.list.when("picked", self._pair_picked)
-        super().__init__(self.controls, self.note, self.chart, self.list, self.timeline, self.view)
+        super().__init__(
+            self.controls,
+            self.note,
+            beside((self.chart, "3 1 430px"), (self.list, "2 1 400px")),
+            self.timeline,
+            self.view,
+        )
 
     # ------------------------------------------------------------------ what a click does
 
@@ -298,7 +304,7 @@ def _panels(steps: pl.DataFrame, by: str | None, pairs: pl.DataFrame) -> list[di
             (pl.col("len") / pairs.height).alias("share"), pl.lit(pairs.height).alias("of")
         )
         top = _above(float(shares["share"].max() or 0))  # pyright: ignore
-        panels.append({"title": "part at this step, of all pairs", "top": top, "ticks": [0, top / 2, top], "unit": "pairs",
+        panels.append({"title": "part at this step, of all pairs", "top": top, "ticks": [0, top / 2, top], "unit": "pairs", "bars": True,
             "series": [line("pairs", shares, "share", "of")]})  # fmt: skip
     return panels
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,30 +15,36 @@ from analysis.results import Result
 THEMES: Final = {"light": "light", "grey": "light, seen in grey"}
 PIXELS_PER_INCH: Final = 96
 _SMALLEST: Final = 90
+_SCALE: Final = 2
 
 
-def fitted(result: Result, inches: float, theme: str) -> tuple[Any, str]:
-    """The chart whose drawing, labels and legend included, is so wide, and its SVG.
+def fitted(result: Result, inches: float, theme: str) -> tuple[Any, bytes]:
+    """The chart whose drawing, labels and legend included, is so wide, and a PNG of it.
 
-    Raises ``DerailError`` where there is nothing to draw.
+    A PNG, because a browser would set the texts of an SVG in fonts of its own. ``theme`` is one of
+    ``THEMES``. Raises ``DerailError`` where there is nothing to draw.
     """
     wanted = round(inches * PIXELS_PER_INCH)
     width = max(_SMALLEST, wanted - 150)
-    chart, svg, drawn = _drawn(result, width)
+    chart, png, drawn = _drawn(result, width)
     for _ in range(2):  # what stands beside the axes is known only once it is drawn
         narrower = max(_SMALLEST, width - (drawn - wanted))
         if narrower == width:
             break
         width = narrower
-        chart, svg, drawn = _drawn(result, width)
-    return chart, svg
+        chart, png, drawn = _drawn(result, width)
+    return chart, png
 
 
-def _drawn(result: Result, width: int) -> tuple[Any, str, int]:
+def _drawn(result: Result, width: int) -> tuple[Any, bytes, int]:
     chart = plots.chart(result, width=width)
-    svg = plots.to_svg(chart)
-    found = re.search(r'<svg[^>]* width="([\d.]+)"', svg)
-    return chart, svg, round(float(found[1])) if found else width
+    png = plots.to_png(chart, scale=_SCALE)
+    return chart, png, pixels_wide(png) // _SCALE
+
+
+def pixels_wide(png: bytes) -> int:
+    """The width that a PNG states in its header."""
+    return int.from_bytes(png[16:20])
 
 
 def export(chart: Any, result: Result, stem: Path, formats: list[str]) -> list[Path]:

@@ -121,7 +121,7 @@ class FigureStudio(Stack):
         inches = float(values["width"])
         try:
             self.result = self._result(values["figure"])
-            self.chart, svg = drawing.fitted(self.result, inches, values["theme"])
+            self.chart, png = drawing.fitted(self.result, inches, values["theme"])
         except DerailError as error:
             self.result = self.chart = None
             self.note.say(shown(error, 2_000), kind="error")
@@ -129,14 +129,14 @@ class FigureStudio(Stack):
                 self.preview.picture, self.preview.caption = "", ""
             return
         self.note.say(*(shown(text, 2_000) for text in self.result.warnings), kind="warning")
-        picture = base64.b64encode(svg.encode()).decode()
+        picture = base64.b64encode(png).decode()
         with self.preview.together():
             self.preview.title = f"Preview at {inches:g} in"
             self.preview.width = round(96 * inches)
             self.preview.theme = values["theme"]
             self.preview.alt = shown(f"{self.result.title}. {self.result.headline}", 2_000)
             self.preview.caption = shown(f"{self.result.title}. {self.result.method}", 2_000)
-            self.preview.picture = f"data:image/svg+xml;base64,{picture}"
+            self.preview.picture = f"data:image/png;base64,{picture}"
 
     def _export(self) -> None:
         try:

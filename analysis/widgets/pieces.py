@@ -173,7 +173,8 @@ class StepChart(Piece):
 class Effects(Piece):
     """Rows of effects (effect, cells, estimate, low, high, reading, refused, said) with a forest plot.
 
-    ``reach`` is the largest value of the axis; ``points``: values are shares, shown in points.
+    ``reach`` is the largest value of the axis; ``points``: values are shares, shown in points;
+    ``minor``: numbers of the columns that are left out where there is little room.
     """
 
     _esm = script("effects")
@@ -181,6 +182,7 @@ class Effects(Piece):
     columns: Any = synced(())
     rows: Any = synced(())
     picked: Any = synced()
+    minor: Any = synced(())
     reach: Any = synced(1.0)
     points: Any = synced(default=True)
 

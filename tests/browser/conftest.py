@@ -36,8 +36,11 @@ def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     server.stop()
 
 
-@pytest.fixture
-def open_notebook(browser: Browser, lab: Lab) -> Iterator[Callable[..., Notebook]]:
+Open = Callable[..., Notebook]
+
+
+@pytest.fixture(scope="session")
+def open_notebook(browser: Browser, lab: Lab) -> Iterator[Open]:
     """``open_notebook(path)`` opens a notebook of the server or of the repository."""
     with ExitStack() as pages:
 

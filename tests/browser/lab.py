@@ -71,12 +71,10 @@ class Lab:
             f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}",
             "--LabApp.expose_app_in_browser=True", f"--ServerApp.root_dir={self.files}",
         ]  # fmt: skip
-        self._process = subprocess.Popen(
-            command,
-            env={**os.environ, **homes},
-            stdout=self._log.open("w"),
-            stderr=subprocess.STDOUT,
-        )
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                command, env={**os.environ, **homes}, stdout=log, stderr=subprocess.STDOUT
+            )
         self._wait()
 
     def _wait(self, seconds: float = 90) -> None:

@@ -10,6 +10,7 @@ export default {
       const picked = model.get("picked");
       const x = (value) => 50 + (48 * value) / reach;
       const lines = [];
+      const minor = (j) => (model.get("minor").includes(j) ? "minor" : ""); // left out where there is little room
       rows.forEach((row, i) => {
         const plot = draw("svg", { class: "forest", viewBox: "0 0 100 26", preserveAspectRatio: "none", "aria-hidden": "true" },
           draw("line", { x1: 50, x2: 50, y1: 0, y2: 26, class: "zero", "vector-effect": "non-scaling-stroke" }));
@@ -25,14 +26,14 @@ export default {
               else roving(event, lines, i, 1);
             },
           },
-        }, make("th", { scope: "row", title: row.effect, text: row.effect }), ...row.cells.map((cell) => make("td", { class: "num", text: cell })),
+        }, make("th", { scope: "row", title: row.effect, text: row.effect }), ...row.cells.map((cell, j) => make("td", { class: `num ${minor(j)}`, text: cell })),
         make("td", { class: "plot", title: row.said }, row.refused ? make("span", { class: "muted", text: row.refused }) : make("div", { class: "lane" }, plot, point)));
         line.tabIndex = i === (picked ?? 0) ? 0 : -1;
         lines.push(line);
       });
-      const axis = make("div", { class: "axis num" }, ...[-reach, 0, reach].map((value) => make("span", { text: model.get("points") ? `${value > 0 ? "+" : ""}${Math.round(100 * value)}` : `${value > 0 ? "+" : ""}${Number(value.toPrecision(2))}` })));
+      const axis = make("div", { class: "axis num" }, ...[-reach, 0, reach].map((value) => make("span", { style: { left: `${x(value)}%` }, text: model.get("points") ? `${value > 0 ? "+" : ""}${Math.round(100 * value)}` : `${value > 0 ? "+" : ""}${Number(value.toPrecision(2))}` })));
       return [head, make("div", { class: "scroll" }, make("table", { role: "grid", "aria-label": model.get("title") },
-        make("thead", {}, make("tr", {}, make("th", { scope: "col", text: "effect" }), ...model.get("columns").map((name) => make("th", { scope: "col", class: "num", text: name })), make("th", { scope: "col", class: "plot" }, axis))),
+        make("thead", {}, make("tr", {}, make("th", { scope: "col", text: "effect" }), ...model.get("columns").map((name, j) => make("th", { scope: "col", class: `num ${minor(j)}`, text: name })), make("th", { scope: "col", class: "plot" }, axis))),
         make("tbody", {}, ...lines))), make("p", { class: "muted", text: model.get("caption") })];
     };
     return live(model, el, ["rows", "picked", "title", "note", "when_empty", "caption"], build, "effects");

@@ -35,7 +35,7 @@ export default {
           const place = buttons.length;
           const button = make("button", {
             type: "button",
-            class: `${cell.share > 0.95 ? "strong" : ""} ${cell.share > 0.7 ? "stark" : ""} ${isPicked ? "picked" : ""}`,
+            class: `${cell.share > 0.95 ? "strong" : ""} ${cell.share > 0.82 ? "stark" : ""} ${isPicked ? "picked" : ""}`,
             "aria-pressed": String(isPicked),
             "aria-label": `${row}, ${column}: ${cell.tip}`,
             title: `${row} · ${column}\n${cell.tip}`,

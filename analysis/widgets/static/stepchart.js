@@ -2,8 +2,9 @@
 
 const LEFT = 46;
 const RIGHT = 12;
-const PANEL = 120;
-const BELOW = 26;
+const PANEL = 92;
+const GAP = 38;
+const BELOW = 24;
 const DASHES = ["", "6 3", "2 3", "8 3 2 3", "1 2", "10 4"];
 
 export default {
@@ -21,18 +22,27 @@ export default {
         const box = svg.getBoundingClientRect();
         return Math.max(0, Math.min(last, Math.floor(((clientX - box.left - LEFT) / inner) * (last + 1))));
       };
-      const tall = panels.length * (PANEL + 26) + BELOW;
+      const tall = panels.length * (PANEL + GAP) + BELOW;
       const svg = draw("svg", { width: wide, height: tall, viewBox: `0 0 ${wide} ${tall}`, "aria-hidden": "true" });
       const brushed = model.get("brushed");
       panels.forEach((panel, p) => {
-        const top = p * (PANEL + 26) + 20;
+        const top = p * (PANEL + GAP) + GAP - 10;
         const y = (value) => top + PANEL - (value / panel.top) * PANEL;
-        svg.append(draw("text", { x: 0, y: top - 8, class: "panel", text: panel.title }));
+        svg.append(draw("text", { x: 0, y: top - 13, class: "panel", text: panel.title }));
         for (const tick of panel.ticks) {
           svg.append(draw("line", { x1: LEFT, x2: wide - RIGHT, y1: y(tick), y2: y(tick), class: "grid" }));
           svg.append(draw("text", { x: LEFT - 8, y: y(tick) + 4, class: "tick end", text: `${Math.round(1000 * tick) / 10} %` }));
         }
         panel.series.forEach((series, k) => {
+          if (panel.bars) {
+            const half = Math.min(9, (inner / (last + 1)) * 0.35);
+            series.steps.forEach((s, i) => {
+              const bar = draw("rect", { x: x(s) - half, width: 2 * half, y: y(series.values[i]), height: y(0) - y(series.values[i]), class: "bar" });
+              bar.append(draw("title", { text: `step ${s}: ${(100 * series.values[i]).toFixed(1)} % of ${series.counts[i].toLocaleString("en")} ${panel.unit}` }));
+              svg.append(bar);
+            });
+            return;
+          }
           const colour = `var(--s${k % 6})`;
           if (series.low) {
             const there = series.steps.map((step, i) => [step, series.low[i], series.high[i]]).filter(([, low]) => low !== null);
@@ -49,10 +59,10 @@ export default {
       });
       const every = Math.max(1, Math.ceil((last + 1) / Math.floor(inner / 34)));
       for (let step = 0; step <= last; step += every) svg.append(draw("text", { x: x(step), y: tall - 10, class: "tick middle", text: String(step) }));
-      svg.append(draw("text", { x: wide - RIGHT, y: tall - 10, class: "tick end", text: "step" }));
+      svg.append(draw("text", { x: LEFT - 8, y: tall - 10, class: "tick end", text: "step" }));
       if (brushed) {
         const half = inner / (last + 1) / 2;
-        svg.append(draw("rect", { x: x(brushed[0]) - half, width: x(brushed[1]) - x(brushed[0]) + 2 * half, y: 12, height: tall - BELOW - 14, class: "brush" }));
+        svg.append(draw("rect", { x: x(brushed[0]) - half, width: x(brushed[1]) - x(brushed[0]) + 2 * half, y: GAP - 14, height: tall - BELOW - GAP + 12, class: "brush" }));
       }
       const said = brushed ? (brushed[0] === brushed[1] ? `step ${brushed[0]}` : `steps ${brushed[0]} to ${brushed[1]}`) : "no steps brushed";
       const slider = make("div", {
@@ -68,7 +78,7 @@ export default {
             drag[1] = stepAt(event.clientX);
             const [low, high] = [Math.min(...drag), Math.max(...drag)];
             const half = inner / (last + 1) / 2;
-            const rect = svg.querySelector(".brush") ?? svg.appendChild(draw("rect", { y: 12, height: tall - BELOW - 14, class: "brush" }));
+            const rect = svg.querySelector(".brush") ?? svg.appendChild(draw("rect", { y: GAP - 14, height: tall - BELOW - GAP + 12, class: "brush" }));
             rect.setAttribute("x", x(low) - half);
             rect.setAttribute("width", x(high) - x(low) + 2 * half);
           },
@@ -92,7 +102,7 @@ export default {
           },
         },
       }, svg);
-      const legend = make("div", { class: "legend" }, ...panels[0].series.map((series, k) => make("span", { class: "item" },
+      const legend = make("div", { class: "legend" }, ...(panels[0].bars ? [] : panels[0].series).map((series, k) => make("span", { class: "item" },
         draw("svg", { width: 26, height: 8, "aria-hidden": "true" }, draw("line", { x1: 1, x2: 25, y1: 4, y2: 4, stroke: `var(--s${k % 6})`, "stroke-width": 2.5, "stroke-dasharray": DASHES[k % 6] })),
         make("span", { text: series.name }))));
       return [head, legend, slider, make("div", { class: "foot" }, make("span", { class: "muted", text: `${said}. ${model.get("caption")}` }))];

@@ -308,10 +308,12 @@ export default {
       pen.setLineDash([]);
       pen.font = `600 11px ${colours.font}`;
       const text = "first difference";
-      const onRight = place + pen.measureText(text).width + 8 < GUTTER + width();
-      pen.textAlign = onRight ? "left" : "right";
-      pen.fillText(text, place + (onRight ? 5 : -5), topOf(1) - 17);
-      pen.textAlign = "left";
+      pen.font = `600 11.5px ${colours.font}`;
+      const label = pen.measureText(visible(strips()[1].label)).width;
+      pen.font = `600 11px ${colours.font}`;
+      const wide = pen.measureText(text).width;
+      const left = place + wide + 8 < GUTTER + width() ? place + 5 : place - wide - 5;
+      pen.fillText(text, Math.max(left, label + 14), topOf(1) - 4);
     }
 
     function paintOverview() {
