@@ -1,6 +1,6 @@
 """How long each click in a widget takes, on a store of a million events.
 
-    uv run python benchmarks/widgets.py [--events 1000000] [--study "sample_logs/study"]
+    uv run python benchmarks/widgets.py [--events 1000000] [--study "sample_logs/study/{arm}/*.eval"]
 
 A synthetic store is written to a temporary folder and scanned; then each callback is called as the
 browser would call it. What is printed is seconds per click and the peak memory of the process.
@@ -8,10 +8,14 @@ browser would call it. What is printed is seconds per click and the peak memory 
 
 from __future__ import annotations
 
+import argparse
+import resource
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -119,7 +123,81 @@ def synthetic(events: int, seed: int = 0) -> Trajectories:
 
 
 @contextmanager
-def stored(events: int) -> Iterator[Trajectories]:
+def stored(events: int) -> Generator[Trajectories]:
     """The synthetic runs, saved and scanned again."""
     with tempfile.TemporaryDirectory() as folder:
         yield loaders.scan(synthetic(events).save(Path(folder) / "store"))
+
+
+def clicks(runs: Trajectories) -> Iterator[tuple[str, str, Callable[[], object]]]:
+    """What a hand would do in each widget: its name, the click, and what the click calls."""
+    from analysis.widgets import AblationBuilder, BreakdownFinder, Explorer
+
+    made: dict[str, Any] = {}
+
+    def make(name: str, widget: Callable[..., Any], **options: Any) -> None:
+        made[name] = widget(runs, **options)
+
+    yield "Explorer", "open the widget", lambda: make("e", Explorer)
+    e = made["e"]
+    tool = e.heatmap.columns[1]
+    condition = e._heat.conditions[0][0]
+    yield "Explorer", "a cell of the heatmap", lambda: e.pick(condition, tool)
+    yield "Explorer", "a run", lambda: e.open_run(e.table["trajectory_id"][e.table.height // 2])
+    yield "Explorer", "next call, its text and raw record", e.timeline.next_call
+    yield "Explorer", "show all runs", lambda: e.list.click("more")
+    yield "Explorer", "another measure", lambda: e.show(measure="runs")
+    yield "Explorer", "filter by thinking", lambda: e.keep(thinking="dropped")
+    yield "Explorer", "search in text", lambda: e.search("312.50")
+    yield "Explorer", "clear the search", lambda: e.search("")
+    yield "Explorer", "look for perturbations (once, beside)", lambda: (e.keep(code="look" if not e._about.knows_codes else "any"), e.wait())  # fmt: skip
+    yield "Explorer", "filter by perturbation", lambda: e.keep(code="any", thinking="")
+    yield "BreakdownFinder", "open the widget", lambda: make("f", BreakdownFinder)
+    f = made["f"]
+    a, b = f._arms
+    yield "BreakdownFinder", "exchange the arms", lambda: f.arms(b, a)
+    yield "BreakdownFinder", "brush steps", lambda: f.brush(0, 3)
+    yield "BreakdownFinder", "all pairs", lambda: f.keep("")
+    if f.pairs.is_empty():
+        raise SystemExit(
+            "no pairs to click: give --study as a template with arms, such as 'study/{arm}/*'"
+        )
+    yield "BreakdownFinder", "a pair, two timelines", lambda: f.open_pair(f.pairs.height // 2)
+    yield "BreakdownFinder", "an event", lambda: f.select(3, "b")
+    yield "AblationBuilder", "open the widget", lambda: make("b", AblationBuilder)
+    yield "AblationBuilder", "another baseline", lambda: made["b"].choose(baseline=b)
+    yield "AblationBuilder", "an effect, its runs", lambda: made["b"].pick(0)
+
+
+def timed(runs: Trajectories) -> dict[tuple[str, str], float]:
+    """Seconds of each click."""
+    spent: dict[tuple[str, str], float] = {}
+    for widget, name, click in clicks(runs):
+        began = time.perf_counter()
+        click()
+        spent[widget, name] = time.perf_counter() - began
+    return spent
+
+
+def main() -> None:
+    """Print the table for the study and for the synthetic store."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--events", type=int, default=1_000_000)
+    options.add_argument("--study", default="sample_logs/study/{arm}/*.eval")
+    given = options.parse_args()
+    study = loaders.load(given.study, progress=False)
+    small = timed(study)
+    with stored(given.events) as store:
+        large = timed(store)
+        events = store.events.select(pl.len()).collect().item()
+    sizes = study.events.select(pl.len()).collect().item(), events
+    print(f"| widget | click | study, {sizes[0]:,} events | store, {sizes[1]:,} events |")
+    print("|---|---|---|---|")
+    for (widget, name), seconds in small.items():
+        print(f"| {widget} | {name} | {seconds:.3f} s | {large[widget, name]:.3f} s |")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"\nPeak memory of the process, making the store included: {peak:,.0f} MB")
+
+
+if __name__ == "__main__":
+    main()

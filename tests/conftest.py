@@ -12,6 +12,8 @@ from generator import faultless, made, truth  # noqa: F401 - fixtures of what te
 import loaders
 
 collect_ignore = ["peers"]  # scripts that run in environments of their own
+if "PYTEST_XDIST_WORKER" in os.environ:
+    collect_ignore.append("browser")  # one server and one browser: pytest tests/browser, by itself
 ROOT = Path(__file__).parent.parent
 REAL_LOGS = ROOT.parent / "shared" / "real_logs"
 

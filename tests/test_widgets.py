@@ -15,8 +15,8 @@ from small import runs_of
 
 import analysis
 import loaders
+from analysis.divergence import first_divergence
 from analysis.widgets import AblationBuilder, BreakdownFinder, Explorer, FigureStudio, Timeline
-from analysis.widgets.drawing import pixels_wide
 from analysis.widgets.overview import conditions
 from analysis.widgets.parting import partings
 from analysis.widgets.pieces import STATIC, Controls, Note
@@ -293,6 +293,18 @@ def test_a_run_that_ends_first_and_different_arguments_are_partings() -> None:
     assert found.rows() == [("one ends", 1, 1, None), ("call", 0, 0, 1)]
 
 
+def test_partings_agree_with_the_analysis_of_divergence() -> None:
+    runs = loaders.load("tests/inspect_logs/reasoning_{arm}.eval")
+    arms = runs.trajectories.select(pl.col("arm").unique().sort()).collect()["arm"].to_list()
+    mine = partings(runs, "arm", arms[0], arms[1], ["task_id"])
+    theirs = first_divergence(runs, "arm", ["task_id"], baseline=arms[0]).frame
+    both = mine.join(theirs, on=["trajectory_a", "trajectory_b"], suffix="_theirs")
+    assert both.height == mine.height > 0
+    part = both.filter(pl.col("what").is_in(["call", "one ends"]))
+    assert part["step"].equals(part.select(pl.min_horizontal("step_a", "step_b")).to_series())
+    assert both.filter(pl.col("what") == "never")["parts"].null_count() == both.filter(pl.col("what") == "never").height  # fmt: skip
+
+
 def test_brushing_steps_lists_the_pairs_that_part_there(scanned: Trajectories) -> None:
     finder = BreakdownFinder(scanned, by="arm")
     finder.keep("")
@@ -418,12 +430,14 @@ def test_names_from_logs_are_literals_in_the_code() -> None:
 
 def test_the_preview_is_as_wide_as_the_column(runs: Trajectories, tmp_path: Path) -> None:
     studio = FigureStudio(analysis.outcomes.success(runs), folder=tmp_path)
-    for inches in (3.25, 6.75):
-        studio.choose(width=inches)
-        assert studio.preview.width == round(96 * inches)
+    for inches, theme in ((3.25, "light"), (6.75, "dark")):
+        studio.choose(width=inches, theme=theme)
+        assert abs(studio.preview.width - 96 * inches) <= 4
         kind, _, picture = studio.preview.picture.partition(",")
         assert kind == "data:image/png;base64"
-        assert abs(pixels_wide(base64.b64decode(picture)) / 2 - 96 * inches) <= 4
+        pixels = int.from_bytes(base64.b64decode(picture)[16:20])  # as the header says
+        assert abs(pixels / 300 - inches) < 0.05
+        assert studio.preview.theme == theme
 
 
 def test_an_export_holds_the_figure_its_data_and_its_provenance(runs: Trajectories, tmp_path: Path) -> None:  # fmt: skip

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import polars as pl
 
 from analysis import breakdown
+from analysis.divergence import first_divergence
 from analysis.widgets.events import Reader
 from analysis.widgets.overview import Overview
 from analysis.widgets.parting import SCHEMA, partings
@@ -17,6 +19,7 @@ from analysis.widgets.stack import Stack, beside, columns_to_compare
 from analysis.widgets.strips import Strip, shown, strip_of
 from analysis.widgets.timeline import Timeline, labelled
 from loaders import Trajectories
+from loaders.errors import DerailError
 
 _MOST_LINES: Final = 6
 _SHOW: Final = (
@@ -268,11 +271,23 @@ class BreakdownFinder(Stack):
             row[f"seq_{side}"] if row[f"seq_{side}"] is not None else strip.seq[-1]
             for side, strip in zip("ab", strips, strict=True)
         ]
-        self.timeline.hint = {
-            "never": "Both runs make the same calls and get the same responses to the end.",
-            "one ends": "They make the same calls and get the same responses until one of them ends.",
-        }.get(row["what"], f"They part at step {row['step']}: the first different {row['what']}.")
+        self.timeline.hint = self._how_they_part(row)
         self.timeline.show(*strips, difference=None if row["what"] == "never" else (ends[0], ends[1]))  # fmt: skip
+
+    def _how_they_part(self, row: dict[str, Any]) -> str:
+        """In a sentence, with what ``divergence.first_divergence`` finds to have differed before."""
+        if row["what"] == "never":
+            return "Both runs make the same calls and get the same responses to the end."
+        if row["what"] == "one ends":
+            return "They make the same calls and get the same responses until one of them ends."
+        told = f"They part at step {row['step']}: the first different {row['what']}."
+        two = self.runs.filter([row["trajectory_a"], row["trajectory_b"]])
+        with suppress(DerailError):
+            found = first_divergence(two, self._by or "arm", self.pair, baseline=row["a"]).frame
+            before = found["first_difference"].first()
+            if before is not None:
+                told += f" Of what the calls saw, the first to differ before the runs act differently: {before}."
+        return told
 
 
 def _panels(steps: pl.DataFrame, by: str | None, pairs: pl.DataFrame) -> list[dict[str, Any]]:

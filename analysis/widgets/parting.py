@@ -33,7 +33,8 @@ def partings(
 ) -> pl.DataFrame:
     """Each pair of runs of arms ``a`` and ``b``, and where they part: a row per pair.
 
-    Runs pair as in ``ablation.compare``, those without a known outcome too. Compared are tool calls
+    This is the quick look that a click waits for; ``divergence.first_divergence`` studies the same and
+    compares model calls with their parallel tool calls as sets, at three levels. Runs pair as in ``ablation.compare``, those without a known outcome too. Compared are tool calls
     (tool and arguments) and responses (text), one after the other; thinking and messages, which
     differ between any two samples of a model, are not. Columns: ``task`` and the ``pair`` columns;
     ``a``, ``b``, ``trajectory_a``, ``trajectory_b``; ``relation`` (gained: b succeeds where a fails,

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from lab import CHROMIUM_FLAGS, Lab, Notebook, chromium, opened
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
+
+expect.set_options(timeout=20_000)  # a busy machine is no failure
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from lab import Lab, Notebook
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import Browser, Dialog, Locator, expect
 
 SETUP = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -57,6 +57,7 @@ def test_the_explorer_shows_hostile_text_and_does_nothing(notebook: Notebook) ->
     explorer = cell(notebook, "explorer")
     explorer.locator(".heatmap td button").nth(1).click()
     explorer.locator(".runlist tbody tr").first.click()
+    expect(explorer.locator(".timeline .where")).not_to_be_empty()  # the run has arrived
     explorer.locator(".timeline .strip").focus()
     for key in ("Home", "ArrowRight", "t", "e", "End"):
         notebook.page.keyboard.press(key)
@@ -75,7 +76,9 @@ def test_a_megabyte_in_one_line_is_shown_from_its_head(notebook: Notebook) -> No
     explorer = cell(notebook, "explorer")
     explorer.get_by_label("search in text").fill("")
     explorer.get_by_label("search in text").press("Enter")
+    expect(explorer.locator(".runlist .head .muted")).to_contain_text("failures first")
     explorer.locator(".runlist tbody tr", has_text="0<script>").first.click()
+    expect(explorer.locator(".timeline .where")).to_contain_text("Click an event")
     explorer.locator(".timeline .strip").focus()
     notebook.page.keyboard.press("Home")
     text = explorer.locator(".eventview pre[aria-label=text]")
@@ -111,7 +114,7 @@ def test_card_result_and_chart_show_hostile_text_and_do_nothing(notebook: Notebo
     marks = chart.locator("svg .mark-symbol path")
     expect(marks.first).to_be_attached()
     marks.first.hover(force=True)
-    expect(notebook.page.locator("#vg-tooltip-element")).to_contain_text("<script>")
+    expect(notebook.page.locator("#vg-tooltip-element")).to_contain_text("<iframe")
     unharmed(notebook)
 
 
@@ -127,7 +130,12 @@ def test_the_report_shows_hostile_text_and_does_nothing(browser: Browser, tmp_pa
     dialogs: list[str] = []
     context.on("request", lambda request: asked.append(request.url))
     page = context.new_page()
-    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+
+    def dismiss(dialog: Dialog) -> None:
+        dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", dismiss)
     page.goto(page_file.as_uri())
     page.wait_for_timeout(300)
     assert page.evaluate("() => window.pwned") is None

@@ -5,7 +5,12 @@ export default {
     const root = make("div", { class: "derail controls", role: "group", "aria-label": model.get("title") });
     el.append(root);
     const unfollow = followTheme(root);
-    const set = (name, value) => tell(model, { values: { ...model.get("values"), [name]: value } });
+    let sent = ""; // what this view sent needs no drawing again, which would swallow a click under way
+    const set = (name, value) => {
+      const values = { ...model.get("values"), [name]: value };
+      sent = JSON.stringify(values);
+      tell(model, { values });
+    };
     let number = 0;
 
     const field = (spec, value) => {
@@ -66,11 +71,12 @@ export default {
     };
     rebuild();
     model.on("change:fields", rebuild);
-    model.on("change:values", rebuild);
+    const revalue = () => { if (JSON.stringify(model.get("values")) !== sent) rebuild(); };
+    model.on("change:values", revalue);
     return () => {
       unfollow();
       model.off("change:fields", rebuild);
-      model.off("change:values", rebuild);
+      model.off("change:values", revalue);
     };
   },
 };

@@ -143,6 +143,7 @@ export default {
       tools.hidden = strip.hidden = legend.hidden = where.hidden = !all.length;
       nothing.hidden = Boolean(all.length);
       nothing.textContent = model.get("when_empty");
+      strip.setAttribute("aria-label", visible(`timeline of ${all.map((s) => s.label).join(" and ") || "no run"}`));
       const any = (test) => all.some(test);
       const button = (text, key, run, enabled = true, name = text) => {
         const b = make("button", { type: "button", title: `${name} (${key})`, "aria-label": name, "aria-keyshortcuts": key, on: { click: run } },
@@ -354,7 +355,6 @@ export default {
       const chosen = model.get("selected");
       const said = chosen ? describe(chosen) : `${model.get("hint")}`;
       where.textContent = visible(said);
-      strip.setAttribute("aria-label", visible(`timeline of ${strips().map((s) => s.label).join(" and ")}`));
       strip.setAttribute("aria-valuemin", "0");
       strip.setAttribute("aria-valuemax", String(last(chosen?.[0] ?? 0)));
       strip.setAttribute("aria-valuenow", String(chosen?.[1] ?? 0));
