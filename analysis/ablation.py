@@ -10,7 +10,9 @@ from typing import Any
 import polars as pl
 
 from analysis import perturbations
+from analysis.confounding import immortal_labels
 from analysis.factors import factors
+from analysis.manipulation import stragglers
 from analysis.outcomes import columns, judged, pass_k
 from analysis.power import (
     Spread,
@@ -157,7 +159,7 @@ def compare(
         keys=("a", "b"),
         members=pl.concat([_members(pairing) for pairing in pairings]),
         source=runs,
-        warnings=tuple(_pairing_warnings(pairings)),
+        warnings=(*_pairing_warnings(pairings), *_label_warnings(runs, by)),
         headline=_headline(frame),
     )
 
@@ -229,6 +231,13 @@ def _pairing_warnings(pairings: list[Pairing]) -> list[str]:
     if few := [pairing for pairing in pairings if 0 < pairing.pairs.height < _MIN_PAIRS]:
         warnings.append(f"Too few pairs for an interval: {arms(few)}.")
     return warnings
+
+
+def _label_warnings(runs: Trajectories, by: str) -> list[str]:
+    """Labels that runs had to last for, and runs that got something else than the rest of their arm."""
+    found = [flaw.says for flaw in immortal_labels(runs, by)]
+    check = stragglers(runs, by)
+    return [*found, *(check.warnings if check else ())]
 
 
 def _headline(frame: pl.DataFrame) -> str:

@@ -15,7 +15,7 @@ from analysis.confounding import (
     immortal_labels,
     length_and_failure,
 )
-from analysis.manipulation import Expected, manipulation
+from analysis.manipulation import Expected, manipulation, stragglers
 from analysis.outcomes import columns, judged
 from analysis.results import Result, empty_members
 from loaders import Trajectories
@@ -163,10 +163,9 @@ def _unpaired(runs: Trajectories, by: str, pair: Sequence[str]) -> list[Finding]
 
 
 def _deviating(runs: Trajectories, by: str, expected: Expected | None) -> list[Finding]:
-    arms = runs.trajectories.select(pl.col(by).drop_nulls().n_unique()).collect().item()
-    if arms < 2:
+    check = manipulation(runs, by, expected) if expected else stragglers(runs, by, tokens=True)
+    if check is None:
         return []
-    check = manipulation(runs, by, expected)
     return [
         Finding(text, check.runs("deviated").ids)
         for text in check.warnings

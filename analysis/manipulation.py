@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -162,6 +162,8 @@ def treatment_effects(
     ]
     if expected is None:
         warnings.append("expected= was not given: each arm is held to what most of its runs got.")
+    if unjudged := table["success"].null_count():
+        warnings.append(f"{unjudged} runs whose outcome the log does not tell are left out.")
     return Result(
         kind="treatment_effects",
         title=f"Effects on success of what {by!r} says and of what runs got",
@@ -174,6 +176,40 @@ def treatment_effects(
         warnings=tuple(warnings),
         headline=_effect_text(frame),
     )
+
+
+_FEW_STRAGGLERS: Final = 0.2
+
+
+def stragglers(runs: Trajectories, by: str, *, tokens: bool = False) -> Result | None:
+    """The few runs of an arm that were sent other thinking than the rest of it; None where there are none.
+
+    Where more than a fifth of an arm differ from its most common policy, the column was not about
+    thinking (a factor crossed with it), and that is no fault of the runs.
+    """
+    arms = runs.trajectories.filter(pl.col("parent_id").is_null()).select(
+        pl.col(by).drop_nulls().n_unique()
+    )
+    if arms.collect().item() < 2:
+        return None
+    found = manipulation(runs, by, tokens=tokens)
+    known = pl.col("complied") + pl.col("deviated")
+    few = found.frame.filter(
+        (pl.col("deviated") > 0) & (pl.col("deviated") <= _FEW_STRAGGLERS * known)
+    )
+    if few.is_empty():
+        return None
+    names = few[by].to_list()
+    return replace(
+        found,
+        frame=few,
+        members=found.members.filter(pl.col(by).is_in(names), pl.col("role") == "deviated"),
+        warnings=tuple(
+            f"Non-compliance: {row['deviated']} of {row['complied'] + row['deviated']} runs of {row[by]!r} were sent other thinking "
+            f"than the rest of it ({row['got']}). Comparing arms estimates the effect of the label; see thinking.manipulation."
+            for row in few.iter_rows(named=True)
+        ),
+    )  # fmt: skip
 
 
 # ---------------------------------------------------------------------- what runs got

@@ -10,7 +10,7 @@ from simulate import Planted, simulate
 from small import Rows, runs_of
 from test_manipulation import EXPECTED, labelled
 
-from analysis import breakdown
+from analysis import ablation, breakdown
 from analysis.cautions import CAUTIONS
 from loaders import Trajectories
 
@@ -106,6 +106,27 @@ def test_runs_that_got_something_else_are_counted_and_opened() -> None:
     assert (row["applies"], row["runs"]) == (True, 1)
     assert "1 of 5 runs of 'kept'" in row["why"]
     assert not found(labelled(rows[:4] + rows[5:]), "non-compliance", by="arm")["applies"].any()
+
+
+def test_a_comparison_of_arms_says_so_too() -> None:
+    rows = [("kept", "all", True, f"t{n}") for n in range(11)] + [("kept", "none", True, "t11")]
+    rows += [("dropped", "none", n % 2 == 0, f"t{n}") for n in range(12)]
+    asked = ablation.compare(labelled(rows), pair=["task_id"])
+    assert any("Non-compliance: 1 of 12 runs of 'kept'" in text for text in asked.warnings)
+    clean = ablation.compare(labelled([*rows[:11], *rows[12:]]), pair=["task_id"])
+    assert not any("Non-compliance" in text for text in clean.warnings)
+    late = simulate(Planted(tasks=40), 2)
+    met = breakdown.exposures(late).filter(exposure="timeout")["run"].unique().to_list()
+    label = pl.DataFrame({"trajectory_id": late.ids, "met": [n in met for n in range(len(late))]})
+    asked = ablation.compare(late.label(label, on="trajectory_id"), by="met", pair=["task_id"])
+    assert any("immortal time" in text for text in asked.warnings)
+
+
+def test_a_factor_crossed_with_thinking_is_no_deviation() -> None:
+    rows = [
+        (arm, got, True, f"t{n}") for arm in ("x", "y") for n, got in enumerate(["all", "none"] * 6)
+    ]
+    assert not found(labelled(rows), "non-compliance", by="arm", pair=["task_id"])["applies"].any()
 
 
 def of_lengths(failed: int, succeeded: int, tasks: int = 14) -> Trajectories:

@@ -158,3 +158,19 @@ def test_no_first_stage_and_unclear_treatments_are_refused() -> None:
     between = labelled([("kept", "all", True, f"t{n}") for n in range(20)]
                        + [("dropped", "last" if n < 5 else "none", True, f"t{n}") for n in range(20)])  # fmt: skip
     assert "got neither treatment" in effects(between)["complier average"]["refused"]
+
+
+def test_runs_without_an_outcome_are_left_out_and_counted() -> None:
+    runs = labelled([(arm, got, True, f"t{n}") for n in range(12) for arm, got in EXPECTED.items()])
+    blind = pl.DataFrame({"trajectory_id": runs.ids[:3], "blind": [True] * 3})
+    table = runs.label(blind, on="trajectory_id").trajectories.with_columns(
+        success=pl.when(pl.col("blind").is_null()).then("success")
+    )
+    rest = {
+        name: getattr(runs, name).collect() for name in ("steps", "events", "tools", "problems")
+    }
+    some = Trajectories.from_frames({"trajectories": table.collect(), **rest})
+    found = thinking.treatment_effects(some, expected=EXPECTED)
+    assert any("3 runs whose outcome" in text for text in found.warnings)
+    itt = found.frame.filter(estimate="intent to treat").row(0, named=True)
+    assert itt["runs_a"] + itt["runs_b"] == 21
