@@ -12,7 +12,7 @@ from conftest import ROOT
 
 import loaders
 from analysis import thinking
-from analysis.thinking_tokens import POLICIES
+from analysis.token_models import POLICIES
 
 PLANTED = ("all", "none", "last", "turn_boundary")
 MANY = 60
