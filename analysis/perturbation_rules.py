@@ -6,59 +6,8 @@ from typing import Final
 
 import polars as pl
 
-# What an error message says. Only applied where something else proves that it is an error message
-# (a flag, a status, an error field), or anchored at the start of the response.
-MEANING: Final = {
-    "timeout": r"(?i)\btimed?[ -]?out(?:error|exception|expired)?\b|deadline exceeded|\bexit code:? (?:124|137)\b",
-    "rate_limit": r"(?i)\b429\b|rate.?limit|too many requests|quota exceeded|overloaded",
-    "auth": r"(?i)\b40[13]\b|permission denied|unauthori[sz]ed|forbidden|not authenticated|"
-    r"authentication (?:failed|required)|access denied|not logged in",
-    "not_found": r"(?i)\b404\b|\bENOENT\b|no such (?:file|directory|user|item|key|order)|not found|"
-    r"does(?: not|n't) exist|could not find|cannot find",
-    "http_error": r"(?i)\b(?:HTTP|status)\D{0,12}5\d\d\b|internal server error|bad gateway|"
-    r"service unavailable|connection (?:refused|reset|aborted|error)",
-    "harness_format": r"(?i)(?:unknown|invalid|no such|unsupported|unrecognized) (?:tool|function)\b|"
-    r"\btool \S{1,60} (?:not found|does not exist|is not available)|InputValidationError|"
-    r"invalid (?:tool )?(?:arguments|parameters|input)\b|validation errors? for|"
-    r"missing \d* ?required (?:positional |keyword-only )?(?:argument|parameter|propert)|"
-    r"unexpected keyword argument|failed to parse (?:arguments|tool|json|action)|"
-    r"(?:argument|parameter)s? (?:is|are) missing|is a required property",
-    "user_interrupt": r"(?i)interrupted by (?:the )?user|user (?:rejected|denied|cancelled|canceled|"
-    r"doesn't want)|request (?:was )?cancell?ed by",
-    "context_limit": r"(?i)maximum context length|context (?:window|length) exceeded|"
-    r"prompt is too long",
-}
-_MESSAGE_ORDER: Final = (
-    "user_interrupt",
-    "harness_format",
-    "context_limit",
-    "timeout",
-    "rate_limit",
-    "auth",
-    "not_found",
-    "http_error",
-)
-_TRACEBACK = r"(?m)^Traceback \(most recent call last\)"
-_EXCEPTION = r"(?m)^\s*(?:[A-Za-z_][\w]*\.)*[A-Z]\w*(?:Error|Exception|Warning: Error)(?::|$)"
-_SAYS_ERROR = (
-    r"(?i)^\s*(?:<\w+>)?\s*(?:error|fatal|failed)\b\s*(?:\(|:|!|-|while|calling|executing|occurred)"
-)
-_TRUNCATION = (
-    r"(?i)(?:\[|<|\(|\.\.\. ?)(?:output |response |text |observation )?(?:was )?"
-    r"(?:truncated|clipped|elided)|\d+ (?:characters|chars|bytes|lines) (?:were )?"
-    r"(?:omitted|truncated|elided)|response clipped"
-)
-_INJECTION = (
-    r"(?i)ignore (?:all |any )?(?:the )?(?:previous|prior|above|earlier) (?:instructions|messages|prompts)|"
-    r"<\|im_(?:start|end)\|>|<INFORMATION>\s*This is an important message|"
-    r"(?m:^\s*(?:system|assistant)\s*:\s*you )"
-)
-_ZERO_WIDTH = "[\u200b\u200c\u2060\u2062-\u2064\U000e0020-\U000e007f]"
-_NO_OP = (
-    r"(?i)^\s*(?:no changes?(?: were)?(?: made)?|nothing to (?:commit|do|update)|no replacement was|"
-    r"already (?:exists|up[ -]to[ -]date)|no match(?:es)? (?:was |were )?found for replacement)"
-)
-_CONTROL = "[\u0000-\u0008\u000b\u000c\u000e-\u001a\u001c-\u001f\ufffd]"
+from analysis import perturbation_messages as said
+from analysis.signals import family_of
 
 KEYS: Final = ("run", "trajectory_id", "seq", "step", "tool")
 
@@ -66,8 +15,20 @@ KEYS: Final = ("run", "trajectory_id", "seq", "step", "tool")
 def with_features(table: pl.DataFrame) -> pl.DataFrame:
     """Add what several rules look at: both ends of the text, JSON validity, an error message."""
     text = pl.col("text").fill_null("")
+    quoted = r'"((?:[^"\\]|\\.)*)"'
+    arguments = pl.col("arguments")
+    both = pl.concat_str(text.str.head(400), pl.lit("\n"), text.str.tail(400))
     table = table.with_columns(
-        pl.concat_str(text.str.head(400), pl.lit("\n"), text.str.tail(400)).alias("ends"),
+        both.alias("ends"),
+        family_of(pl.col("tool")).alias("family"),
+        pl.coalesce(
+            arguments.str.extract(rf'"-l?c"\s*,\s*{quoted}'),
+            arguments.str.extract(rf'"(?:command|cmd|action|script)"\s*:\s*{quoted}'),
+            arguments,
+        ).alias("command"),
+        pl.coalesce(both.str.extract(said.STATUS, group) for group in (1, 2))
+        .cast(pl.Int64, strict=False)
+        .alias("told_status"),
         text.str.contains(r"^\s*[\[{]").alias("json_like"),
         text.str.len_chars().alias("chars"),
     )
@@ -101,9 +62,11 @@ def with_features(table: pl.DataFrame) -> pl.DataFrame:
 def _meaning_of(message: pl.Expr, otherwise: str) -> pl.Expr:
     """The code that an error message stands for."""
     expression = pl.lit(otherwise)
-    for code in reversed(_MESSAGE_ORDER):
+    for code in reversed(said.MESSAGE_ORDER):
         expression = (
-            pl.when(message.str.contains(MEANING[code])).then(pl.lit(code)).otherwise(expression)
+            pl.when(message.str.contains(said.MEANING[code]))
+            .then(pl.lit(code))
+            .otherwise(expression)
         )
     return expression
 
@@ -121,10 +84,20 @@ def hits(
     )
 
 
+def alone(table: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What responses show by themselves, the better evidence first; and all of them with ``broken``."""
+    hits = pl.concat(
+        [from_flags(table), from_status(table), from_json(table), from_patterns(table)]
+    )
+    broken = hits.select("run", "seq", pl.lit(value=True).alias("broken")).unique()
+    table = table.join(broken, on=["run", "seq"], how="left", maintain_order="left")
+    return hits, table.with_columns(pl.col("broken").fill_null(value=False))
+
+
 def from_flags(table: pl.DataFrame) -> pl.DataFrame:
     flagged = pl.col("is_error").fill_null(value=False)
     message = pl.concat_str(pl.col("error_type").fill_null(""), pl.lit(": "), "ends")
-    raised = message.str.contains(_TRACEBACK) | message.str.contains(_EXCEPTION)
+    raised = message.str.contains(said.TRACEBACK) | message.str.contains(said.EXCEPTION)
     generic = pl.when(raised).then(pl.lit("exception")).otherwise(pl.lit("exec_error"))
     meaning = _meaning_of(message, "")
     code = pl.when(meaning == "").then(generic).otherwise(meaning)
@@ -149,13 +122,23 @@ def from_flags(table: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def is_search() -> pl.Expr:
+    """The call runs a program that says by its exit status 1 that it found nothing, or a difference."""
+    return (
+        pl.col("arguments")
+        .str.contains(
+            r"(?:^|[|;&\"'\s\[`])(?:grep|egrep|fgrep|zgrep|rg|ag|diff|cmp|test|\[|pgrep|which|type|find|comm|expr)\b"
+        )
+        .fill_null(value=False)
+    )
+
+
 def from_status(table: pl.DataFrame) -> pl.DataFrame:
     exit_code = pl.col("exit_code")
-    is_search = pl.col("arguments").str.contains(
-        r"(?:^|[|;&\"'\s])(?:grep|egrep|rg|diff|cmp|test|\[|pgrep|which|find)\b"
-    )
-    failed = exit_code.is_not_null() & (exit_code != 0)
-    no_match = (exit_code == 1) & is_search.fill_null(value=False) & (pl.col("chars") < 400)
+    told = pl.when(exit_code.is_null()).then(pl.col("told_status"))
+    code = pl.coalesce(exit_code, told)
+    failed = code.is_not_null() & (code != 0)
+    no_match = (code == 1) & is_search() & (pl.col("chars") < 400)
     status = pl.col("http_status")
     http = (
         pl.when(status == 429)
@@ -168,12 +151,19 @@ def from_status(table: pl.DataFrame) -> pl.DataFrame:
         .then(pl.lit("timeout"))
         .otherwise(pl.lit("http_error"))
     )
-    is_timeout = exit_code.is_in([124, 137])
+    is_timeout = code.is_in([124, 137])
     ordinary = failed & ~no_match & ~is_timeout
     return pl.concat(
         [
             hits(table, is_timeout, "timeout", "status", "exit code 124 or 137"),
-            hits(table, ordinary, "exec_error", "status", "exit code is not 0"),
+            hits(table, ordinary & told.is_null(), "exec_error", "status", "exit code is not 0"),
+            hits(
+                table,
+                ordinary & told.is_not_null(),
+                "exec_error",
+                "status",
+                "the response tells an exit status that is not 0",
+            ),
             hits(table, status.is_between(400, 599), http, "status", "HTTP status 400 to 599"),
         ]
     )
@@ -192,16 +182,19 @@ def from_json(table: pl.DataFrame) -> pl.DataFrame:
 def from_patterns(table: pl.DataFrame) -> pl.DataFrame:
     """Anchored patterns; not where a flag or a status already says that all is well or not."""
     known = pl.col("is_error").fill_null(value=False) | pl.col("json_error").is_not_null()
-    succeeded = pl.col("exit_code").fill_null(-1) == 0
+    succeeded = pl.coalesce("exit_code", "told_status", pl.lit(-1)) == 0
     ends = pl.col("ends")
-    says_error = ends.str.contains(_SAYS_ERROR)
-    raised = ends.str.contains(_TRACEBACK) | ends.str.contains(_EXCEPTION)
     open_question = ~known & ~succeeded
-    shell_timeout = ends.str.contains(
-        r"(?i)^\W*(?:the )?(?:command|operation|request|(?:tool )?call|execution|action)\b.{0,80}\btimed? ?out"
-    )
-    missing = ends.str.contains(
-        r"(?m)^[^\n]{0,200}(?:: No such file or directory|: command not found)\s*$"
+    says_error = ends.str.contains(said.SAYS_ERROR)
+    runs_programs = pl.col("family").is_in(["shell", "code"]) | pl.col("family").is_null()
+    shows_files = (pl.col("family") == "read").fill_null(value=False) | pl.col(
+        "command"
+    ).str.contains(said.SHOWS_FILES).fill_null(value=False)
+    raised = ends.str.contains(said.TRACEBACK) | ends.str.contains(said.EXCEPTION)
+    refuses = pl.any_horizontal(ends.str.contains(pattern) for pattern in said.REFUSED)
+    refused = pl.any_horizontal(ends.str.contains(pattern) for pattern in said.SHELL)
+    broken_build = pl.any_horizontal(
+        ends.str.contains(pattern) for pattern in (*said.BUILD, *said.TESTS)
     )
     stripped = pl.col("text").fill_null("").str.strip_chars()
     is_empty = stripped.is_in(["", "[]", "{}", "null", "None", '""'])
@@ -216,24 +209,38 @@ def from_patterns(table: pl.DataFrame) -> pl.DataFrame:
             ),
             hits(
                 table,
-                open_question & raised,
+                open_question & raised & ~shows_files,
                 "exception",
                 "pattern",
                 "a traceback or exception line",
             ),
             hits(
                 table,
-                open_question & shell_timeout,
+                open_question & ends.str.contains(said.TIMED_OUT),
                 "timeout",
                 "pattern",
                 "begins with ... timed out",
             ),
             hits(
                 table,
-                open_question & missing & ~says_error,
-                "not_found",
+                open_question & refuses & ~says_error & ~shows_files,
+                _meaning_of(ends, "exec_error"),
                 "pattern",
-                "a line ends with No such file or directory",
+                "the response begins with a refusal",
+            ),
+            hits(
+                table,
+                open_question & refused & runs_programs & ~says_error,
+                _meaning_of(ends, "exec_error"),
+                "pattern",
+                "a program names itself and says why it could not",
+            ),
+            hits(
+                table,
+                open_question & broken_build & runs_programs & ~shows_files & ~says_error & ~raised,
+                _meaning_of(ends, "exec_error"),
+                "pattern",
+                "a line that compilers, build tools or test runners begin a failure with",
             ),
             hits(
                 table,
@@ -248,28 +255,28 @@ def from_patterns(table: pl.DataFrame) -> pl.DataFrame:
             ),
             hits(
                 table,
-                ends.str.contains(_TRUNCATION),
+                ends.str.contains(said.TRUNCATION),
                 "truncated",
                 "pattern",
                 "a marker of cut text",
             ),
             hits(
                 table,
-                ends.str.contains(_INJECTION) | pl.col("text").str.contains(_ZERO_WIDTH),
+                ends.str.contains(said.INJECTION) | pl.col("text").str.contains(said.ZERO_WIDTH),
                 "injection",
                 "pattern",
                 "instructions or invisible characters inside a tool response",
             ),
             hits(
                 table,
-                ends.str.contains(_NO_OP),
+                ends.str.contains(said.NO_OP),
                 "no_op",
                 "pattern",
                 "the tool says nothing changed",
             ),
             hits(
                 table,
-                pl.col("text").str.count_matches(_CONTROL) > pl.col("chars") * 0.01,
+                pl.col("text").str.count_matches(said.CONTROL) > pl.col("chars") * 0.01,
                 "encoding",
                 "pattern",
                 "over 1 % replacement or control characters",

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from analysis import own_codes
+from analysis import perturbation_messages as said
 from analysis import perturbation_rules as rules
 from analysis.own_codes import define, defined, undefine
+from analysis.perturbation_quality import injected_truth, known_truth, quality
 from analysis.perturbation_statistics import Tools, within_runs
 from analysis.remembered import once_for_each_set
 from analysis.results import Result
@@ -35,6 +37,9 @@ __all__ = [
     "defined",
     "detect",
     "diff",
+    "injected_truth",
+    "known_truth",
+    "quality",
     "rates",
     "recovery",
     "repeats",
@@ -83,8 +88,7 @@ def detect(runs: Trajectories) -> pl.DataFrame:
     doing), ``primary`` (the response's code on the best evidence), ``injected`` (the fault that the
     harness says it planted, if any). Sorted by run and ``seq``.
 
-    Patterns are measured on terminal outputs whose exit code is hidden from them
-    (``tests/test_perturbations.py``): precision at least .95, recall at least .85.
+    Patterns are measured by ``quality`` on responses whose flags and exit codes are hidden from them.
 
     >>> import loaders
     >>> found = detect(loaders.load("sample_logs/study"))
@@ -101,28 +105,12 @@ def detect(runs: Trajectories) -> pl.DataFrame:
 @once_for_each_set
 def _detected(runs: Trajectories) -> pl.DataFrame:
     hits: list[pl.DataFrame] = []
-    tools = Tools(lambda part: _alone(part)[1])
+    tools = Tools(lambda part: rules.alone(rules.with_features(responses(part)))[1])
     for part in runs.parts():
-        alone, table = _alone(part)
+        alone, table = rules.alone(rules.with_features(responses(part)))
         tools.add(part, table)
         hits += [alone, within_runs(table), _context_limits(part)]
     return _named(pl.concat([*hits, tools.unlike()]))
-
-
-def _alone(runs: Trajectories) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """What the responses show by themselves; and all of them with their features and ``broken``."""
-    table = rules.with_features(responses(runs))
-    alone = pl.concat(
-        [
-            rules.from_flags(table),
-            rules.from_status(table),
-            rules.from_json(table),
-            rules.from_patterns(table),
-        ]
-    )
-    broken = alone.select("run", "seq", pl.lit(value=True).alias("broken")).unique()
-    table = table.join(broken, on=["run", "seq"], how="left", maintain_order="left")
-    return alone, table.with_columns(pl.col("broken").fill_null(value=False))
 
 
 def _named(hits: pl.DataFrame) -> pl.DataFrame:
@@ -154,7 +142,7 @@ def _named(hits: pl.DataFrame) -> pl.DataFrame:
 
 def _context_limits(runs: Trajectories) -> pl.DataFrame:
     says_so = (pl.col("kind") == "error") & pl.col("text").str.contains(
-        rules.MEANING["context_limit"]
+        said.MEANING["context_limit"]
     )
     table = (
         runs.events.filter((pl.col("kind") == "compaction") | says_so)

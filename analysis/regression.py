@@ -306,10 +306,10 @@ def _at_nodes(
     """Log likelihood of each cluster; how likely each node is, given its data; residuals there."""
     beta, sd = theta[:-1], np.exp(theta[-1])
     eta = (data.x @ beta)[:, None] + sd * points
-    chances, _ = _mean_and_slope(eta, "logit")
-    chances = np.clip(chances, 1e-300, 1 - 1e-16)
-    said = data.events[:, None] * np.log(chances)
-    said += (data.n - data.events)[:, None] * np.log1p(-chances)
+    small = np.exp(-np.abs(eta))  # one exponential serves the chances and both logarithms
+    chances = np.where(eta >= 0, 1.0, small) / (1 + small)
+    said = data.events[:, None] * eta
+    said -= data.n[:, None] * (np.maximum(eta, 0) + np.log1p(small))
     starts = np.flatnonzero(np.diff(data.cluster, prepend=-1))
     joint = np.add.reduceat(said, starts, axis=0) + logweights
     largest = joint.max(axis=1, keepdims=True)

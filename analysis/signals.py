@@ -8,6 +8,26 @@ import polars as pl
 
 from loaders import Trajectories
 
+FAMILIES: Final = {
+    "shell": r"(?i)(?:^|[_.\W])(?:bash|shell|sh|zsh|powershell|terminal|console|cmd|execute(?:_bash|_command)?|exec(?:_command)?|"
+    r"run_(?:terminal_)?(?:command|shell\w*|cmd)|computer_terminal|local_shell\w*)(?:$|[_\W])",
+    "code": r"(?i)python|jupyter|(?:execute|run)_(?:code|ipython\w*|cell)|code_interpreter|(?:^|_)repl(?:$|_)",
+    "edit": r"(?i)(?:^|[_\W])(?:edit|write|create|insert|replace|str_replace\w*|apply_patch|patch|multi_?edit|update)_?(?:file|\b)|"
+    r"editor|^(?:Edit|Write|MultiEdit|NotebookEdit)$",
+    "read": r"(?i)^(?:read|view|cat|open|ls|glob|grep|find|search|list)(?:_?(?:file|files|dir|directory|folder|many_files|code|file_content))?$",
+    "web": r"(?i)web|browse|fetch|url|https?|page|click|goto|navigate",
+}
+"""Families of tools by their names, the first that fits; any other is a ``function``."""
+
+
+def family_of(tool: pl.Expr) -> pl.Expr:
+    """The family of a tool by its name: shell, code, edit, read, web, function; null for no name."""
+    family = pl.when(tool.is_not_null()).then(pl.lit("function"))
+    for name, pattern in reversed(FAMILIES.items()):
+        family = pl.when(tool.str.contains(pattern)).then(pl.lit(name)).otherwise(family)
+    return family
+
+
 IS_READ: Final = (
     r"^(?i:\w*[.:])?(?:(?i:get|list|read|search|find|show|view|display|check|fetch|look_?up|query|describe|"
     r"count|estimate|calculate|compute|retrieve|verify|inspect|browse|grep|glob|open_?file|web_?search|"

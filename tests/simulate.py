@@ -1,7 +1,7 @@
 """Runs with planted effects, as tables: what an estimator must find, and what it must not.
 
 Each task has a difficulty; at each step a run may fail (log odds of the planted effects), succeed
-(a competing end), or go on. Exposures vary in time.
+(a competing end), or go on. Exposures vary in time. What has only outcomes is in ``simulate_outcomes``.
 """
 
 from __future__ import annotations
@@ -33,8 +33,21 @@ class Planted:
     """Of every call of the odd trials whose request lacks thinking: all but the first."""
     dropped_and_error_odds: float = 1.0
     """By which one multiplies the other's odds ratio."""
+    arms: bool = False
+    """Whether odd trials drop thinking although it does nothing (``dropped_odds`` of 1)."""
     confounding: float = 0.0
-    """How much more often a harder task meets the null exposure (log rate per unit of difficulty)."""
+    """How much more often a harder task meets each tool exposure (log rate per unit of difficulty)."""
+
+
+SPECIFIED = Planted(
+    tasks=100,
+    empty_rate=0.05,
+    dropped_odds=1.8,
+    dropped_and_error_odds=1.6,
+)
+"""All effects at once, as estimators are calibrated: tasks of sd .8 with 4 runs; errors in 8 % of steps
+(odds of failing 2.5), empty responses in 5 % (1.5), a null in 5 %, thinking dropped in every other run
+(1.8), by which an error does 1.6 times the harm; success ends runs too."""
 
 
 def simulate(planted: Planted, seed: int) -> Trajectories:
@@ -45,13 +58,17 @@ def simulate(planted: Planted, seed: int) -> Trajectories:
     events: list[dict[str, object]] = []
     for task in range(planted.tasks):
         difficulty = rng.normal(0, planted.task_sd)
-        null_rate = min(0.6, planted.null_rate * math.exp(planted.confounding * difficulty))
+        more = math.exp(planted.confounding * difficulty)
+        error_rate, empty_rate, null_rate = (
+            min(0.6, rate * more)
+            for rate in (planted.error_rate, planted.empty_rate, planted.null_rate)
+        )
         for trial in range(planted.runs):
             run = len(runs)
             name = f"run-{run}"
             seq, step, success, effect, had_error = 0, 0, False, 0.0, False
             is_cut_off = False
-            is_arm = planted.dropped_odds != 1 and trial % 2 == 1
+            is_arm = (planted.arms or planted.dropped_odds != 1) and trial % 2 == 1
             for step in range(planted.steps):
                 is_dropped = is_arm and step > 0
                 steps.append(
@@ -78,8 +95,8 @@ def simulate(planted: Planted, seed: int) -> Trajectories:
                 if step > 2 and draw > 0.88:
                     success = True
                     break
-                is_error, is_null = rng.random() < planted.error_rate, rng.random() < null_rate
-                is_empty = planted.empty_rate > 0 and rng.random() < planted.empty_rate
+                is_error, is_null = rng.random() < error_rate, rng.random() < null_rate
+                is_empty = empty_rate > 0 and rng.random() < empty_rate
                 effect = math.log(planted.error_odds) if is_error else 0.0
                 effect += math.log(planted.empty_odds) if is_empty else 0.0
                 had_error = is_error
@@ -90,11 +107,11 @@ def simulate(planted: Planted, seed: int) -> Trajectories:
                         "seq": seq,
                         "step": step,
                         "kind": "tool_call",
-                        "tool": "look",
+                        "tool": "get_item",
                         "arguments": f'{{"n":{step}}}',
                     }
                 )
-                for text, code in (("fine", 0), ("bad", 1), ("slow", 124), ("", 0)):
+                for text, code in (("fine", 0), ("bad", 1), ("slow", 124), ("", None)):
                     is_fine = not (is_error or is_null or is_empty)
                     if (
                         (text == "fine" and is_fine)
@@ -110,7 +127,7 @@ def simulate(planted: Planted, seed: int) -> Trajectories:
                                 "seq": seq,
                                 "step": step,
                                 "kind": "tool_result",
-                                "tool": "look",
+                                "tool": "get_item",
                                 "text": f"{text} {seq}" if text else "",
                                 "exit_code": code,
                                 "call_seq": seq - 1,

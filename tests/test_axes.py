@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 from generator import Generator
+from simulate_outcomes import toolsets
 
 import loaders
 from analysis import axes
@@ -325,31 +326,6 @@ def test_diff_says_what_it_needs() -> None:
 # ---------------------------------------------------------------------- surface
 
 
-def planted(
-    seed: int, effect: float, tasks: int = 40, each: int = 4, chance: float = 0.5
-) -> Trajectories:
-    """Tool set B costs ``2 * effect`` of success; the system prompt varies too and does nothing."""
-    rng = np.random.default_rng(seed)
-    rows: list[dict[str, Any]] = []
-    for task in range(tasks):
-        for toolset, sign in (("A", 1), ("B", -1)):
-            for prompt in ("S1", "S2"):
-                for _ in range(each):
-                    success = bool(rng.random() < chance + sign * effect)
-                    rows.append(
-                        {
-                            "task_id": str(task),
-                            "toolset": toolset,
-                            "system_prompt": prompt,
-                            "user_prompt": f"u{task}",
-                            "environment": "e",
-                            "model": "m",
-                            "success": success,
-                        }
-                    )
-    return made(rows)
-
-
 def test_surface_recovers_what_was_planted_and_finds_nothing_else() -> None:
     effect, truth = 0.2, 0.2**2 / 0.25  # E = .04, S = .21
     explained: list[float] = []
@@ -357,7 +333,7 @@ def test_surface_recovers_what_was_planted_and_finds_nothing_else() -> None:
     null: list[float] = []
     covered = covered_null = 0
     for seed in range(60):
-        frame = axes.surface(planted(seed, effect)).frame
+        frame = axes.surface(toolsets(seed, effect)).frame
         tools, prompt = frame.row(0, named=True), frame.row(1, named=True)
         explained.append(tools["explained"])
         spread.append(tools["spread"])
@@ -373,7 +349,7 @@ def test_surface_recovers_what_was_planted_and_finds_nothing_else() -> None:
 
 
 def test_surface_names_the_worst_value_and_its_runs() -> None:
-    result = axes.surface(planted(1, 0.2))
+    result = axes.surface(toolsets(1, 0.2))
     row = row_of(result, "toolset")
     assert (row["worst"], row["tested"], row["values"]) == ("B", 2, 2)
     assert row["worst_effect"] == pytest.approx(-0.2, abs=0.06)
@@ -443,9 +419,9 @@ def test_runs_with_an_unknown_value_are_left_out_and_counted() -> None:
 
 
 def test_small_cells_are_refused_with_the_reason() -> None:
-    few = planted(0, 0.2, tasks=4)
+    few = toolsets(0, 0.2, tasks=4)
     assert row_of(axes.surface(few), "toolset")["refused"].startswith("64 runs of 4 tasks")
-    single = planted(0, 0.2, each=1).filter(system_prompt="S1")
+    single = toolsets(0, 0.2, each=1).filter(system_prompt="S1")
     row = row_of(axes.surface(single), "toolset")
     assert row["refused"] == "in no setting do two values have two runs each"
     assert row["explained"] is None
@@ -640,7 +616,7 @@ def test_charts_draw_what_the_frames_say(study: Trajectories) -> None:
     drawn = [
         axes.axes(study),
         axes.diff(study, a="all", b="none"),
-        axes.surface(planted(0, 0.2)),
+        axes.surface(toolsets(0, 0.2)),
     ]
     for result in drawn:
         assert json.dumps(result.chart().to_dict())

@@ -105,6 +105,6 @@ def test_bfcl_failed_calls_precede_failure(real_logs: Path) -> None:
     runs = loaders.load(real_logs / "bfcl" / "results" / "{arm}" / "result")
     found = breakdown.triggers(runs, match="step").frame
     row = found.filter(pl.col("exposure") == "exec_error").row(0, named=True)
-    assert (row["exposed_failed"], row["exposed_succeeded"]) == (59, 35)
+    assert (row["exposed_failed"], row["exposed_succeeded"]) == (66, 41)
     assert row["low"] > 1
     assert found.filter(pl.col("exposure") == "needless_repeat")["refused"].item() is not None

@@ -5,70 +5,15 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from simulate_outcomes import jumping
 
 import loaders
 from analysis.event_study import event_study
-from loaders import Trajectories
 from loaders.errors import DerailError
-from loaders.schema import TABLES
-
-
-def planted(
-    seed: int,
-    jump: float = 2.0,
-    trend: float = 0.0,
-    tasks: int = 30,
-    runs: int = 4,
-    steps: int = 16,
-) -> tuple[Trajectories, pl.DataFrame]:
-    """Runs that meet an error at a random call or never; then their value jumps. ``trend``: already
-    before it, the value of runs that will meet it rises by so much a call."""
-    rng = np.random.default_rng(seed)
-    rows: dict[str, list[dict[str, object]]] = {name: [] for name in TABLES}
-    values: list[dict[str, object]] = []
-    for task in range(tasks):
-        path = np.cumsum(rng.normal(0, 1, steps))  # what all runs of a task share
-        for trial in range(runs):
-            run = len(rows["trajectories"])
-            name = f"r{run}"
-            meets = int(rng.integers(6, 12)) if rng.random() < 0.6 else None
-            level = rng.normal(0, 3)
-            for step in range(steps):
-                seq = 2 * step
-                rows["steps"].append({"run": run, "trajectory_id": name, "step": step, "seq": seq})
-                event = {"run": run, "trajectory_id": name, "step": step, "tool": "look"}
-                failed = meets is not None and step == meets - 1
-                arguments = f'{{"n":{step}}}'
-                rows["events"] += [
-                    {**event, "seq": seq, "kind": "tool_call", "arguments": arguments},
-                    {
-                        **event,
-                        "seq": seq + 1,
-                        "kind": "tool_result",
-                        "text": f"answer {step}",
-                        "call_seq": seq,
-                        "is_error": failed,
-                    },
-                ]
-                value = path[step] + level + rng.normal(0, 0.5)
-                if meets is not None:
-                    value += trend * step + jump * (step >= meets)
-                values.append({"run": run, "step": step, "value": value})
-            rows["trajectories"].append(
-                {
-                    "run": run,
-                    "trajectory_id": name,
-                    "task_id": f"t{task}",
-                    "trial": str(trial),
-                    "steps": steps,
-                }
-            )
-    frames = {name: pl.DataFrame(table, schema=TABLES[name]) for name, table in rows.items()}
-    return Trajectories.from_frames(frames), pl.DataFrame(values)
 
 
 def test_a_planted_jump_is_found_where_it_is() -> None:
-    runs, values = planted(1)
+    runs, values = jumping(1)
     found = event_study(runs, "exec_error", values)
     frame = found.frame
     assert frame["tau"].to_list() == list(range(-5, 11))
@@ -86,7 +31,7 @@ def test_a_planted_jump_is_found_where_it_is() -> None:
 def test_intervals_cover_and_the_test_of_trends_keeps_its_level() -> None:
     hits, rejected = [], []
     for seed in range(60):
-        runs, values = planted(100 + seed, tasks=25)
+        runs, values = jumping(100 + seed, tasks=25)
         found = event_study(runs, "exec_error", values, window=(-4, 2))
         row = found.frame.filter(tau=1).row(0, named=True)
         hits.append(row["low"] < 2.0 < row["high"])
@@ -96,21 +41,21 @@ def test_intervals_cover_and_the_test_of_trends_keeps_its_level() -> None:
 
 
 def test_runs_that_went_another_way_before_are_told() -> None:
-    runs, values = planted(2, jump=0.0, trend=0.8)
+    runs, values = jumping(2, jump=0.0, trend=0.8)
     found = event_study(runs, "exec_error", values)
     assert any("already went another way" in text for text in found.warnings)
 
 
 def test_what_all_runs_of_a_task_share_is_no_effect() -> None:
     """Without controls the common path of a task would look like one."""
-    runs, values = planted(3, jump=0.0)
+    runs, values = jumping(3, jump=0.0)
     steep = values.with_columns(pl.col("value") + 5 * pl.col("step"))
     found = event_study(runs, "exec_error", steep).frame.drop_nulls("p")
     assert found["effect"].abs().max() < 1
 
 
 def test_outcomes_that_are_counted_from_events() -> None:
-    runs, _ = planted(4)
+    runs, _ = jumping(4)
     found = event_study(runs, "exec_error", "perturbed", window=(-3, 3))
     # The call before the one that meets the error is the one whose response was the error: the base.
     # Some controls meet one at their next call, so that their response is perturbed at this one.
@@ -120,7 +65,7 @@ def test_outcomes_that_are_counted_from_events() -> None:
 
 
 def test_what_cannot_be_asked_says_why() -> None:
-    runs, values = planted(5, tasks=3, runs=2)
+    runs, values = jumping(5, tasks=3, runs=2)
     with pytest.raises(DerailError, match="match='step' compares between tasks"):
         event_study(runs, "exec_error", values)
     with pytest.raises(DerailError, match="no call met 'timeout'; exposures here: exec_error"):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
 import polars as pl
 import pytest
+from simulate_outcomes import factorial
 
 from analysis.factors import factors
 from analysis.power import (
@@ -23,42 +23,6 @@ from loaders import Trajectories
 from loaders.errors import DerailError
 from loaders.schema import TABLES
 
-
-def study(
-    seed: int,
-    tasks: int = 60,
-    trials: int = 4,
-    policy: float = -0.2,
-    model: float = 0.1,
-    both: float = -0.15,
-    sd: float = 0.15,
-    drop: int = 0,
-) -> Trajectories:
-    """Two by two: success is .6 + effects + the task's own level; the first ``drop`` tasks lack a cell."""
-    rng = np.random.default_rng(seed)
-    rows: list[dict[str, object]] = []
-    for task in range(tasks):
-        level = rng.normal(0, sd)
-        for (p, m), trial in itertools.product(itertools.product((0, 1), (0, 1)), range(trials)):
-            if task < drop and p and m:
-                continue
-            chance = min(max(0.6 + level + policy * p + model * m + both * p * m, 0), 1)
-            rows.append(
-                {
-                    "run": len(rows),
-                    "trajectory_id": f"r{len(rows)}",
-                    "task_id": f"t{task}",
-                    "trial": str(trial),
-                    "success": bool(rng.random() < chance),
-                    "policy": ["all", "none"][p],
-                    "model": ["base", "large"][m],
-                }
-            )
-    schema = {**TABLES["trajectories"], "policy": pl.String}
-    frames = {name: pl.DataFrame(schema=table) for name, table in TABLES.items()}
-    return Trajectories.from_frames({**frames, "trajectories": pl.DataFrame(rows, schema=schema)})
-
-
 BY = ["policy", "model"]
 
 
@@ -67,7 +31,7 @@ def test_planted_effects_are_covered_as_often_as_they_should() -> None:
     truth = {"policy=none": -0.275, "model=large": 0.025, "policy=none x model=large": -0.15}
     hits = []
     for seed in range(80):
-        frame = factors(study(seed, sd=0.05), BY).frame
+        frame = factors(factorial(seed, sd=0.05), BY).frame
         hits += [
             row["low"] < truth[row["effect"]] < row["high"] for row in frame.iter_rows(named=True)
         ]
@@ -78,13 +42,13 @@ def test_the_null_is_rejected_as_often_as_it_should() -> None:
     p = [
         p
         for seed in range(80)
-        for p in factors(study(seed, policy=0, model=0, both=0), BY).frame["p"].to_list()
+        for p in factors(factorial(seed, policy=0, model=0, both=0), BY).frame["p"].to_list()
     ]
     assert np.mean(np.array(p) < 0.05) < 0.09
 
 
 def test_effects_equal_those_by_hand() -> None:
-    runs = study(3)
+    runs = factorial(3)
     table = runs.trajectories.collect()
     means = {
         (p, m): table.filter(policy=p, model=m).group_by("task_id").agg(pl.col("success").mean()).sort("task_id")[
@@ -113,7 +77,7 @@ def test_effects_equal_those_by_hand() -> None:
 
 
 def test_baselines_are_chosen_and_runs_are_opened() -> None:
-    found = factors(study(4), BY, baseline={"policy": "none"})
+    found = factors(factorial(4), BY, baseline={"policy": "none"})
     row = found.frame.row(by_predicate=pl.col("effect") == "policy=all", named=True)
     assert row["difference"] > 0.15
     assert len(found.runs(effect="policy=all x model=large")) == 960
@@ -121,7 +85,7 @@ def test_baselines_are_chosen_and_runs_are_opened() -> None:
 
 
 def test_tasks_that_lack_a_cell_are_left_out_and_said() -> None:
-    found = factors(study(5, drop=8), BY)
+    found = factors(factorial(5, drop=8), BY)
     by_name = {row["effect"]: row for row in found.frame.iter_rows(named=True)}
     assert by_name["policy=none x model=large"]["tasks"] == 52
     assert by_name["policy=none"]["tasks"] == 60
@@ -129,19 +93,19 @@ def test_tasks_that_lack_a_cell_are_left_out_and_said() -> None:
 
 
 def test_few_tasks_are_refused_and_one_level_is_no_factor() -> None:
-    found = factors(study(6, tasks=7), BY)
+    found = factors(factorial(6, tasks=7), BY)
     assert found.frame["difference"].null_count() == 3
     assert "10 are needed" in found.frame["refused"][0]
     with pytest.raises(DerailError, match="has one level"):
-        factors(study(6).filter(policy="all"), BY)
+        factors(factorial(6).filter(policy="all"), BY)
     with pytest.raises(DerailError, match="no level 'some'"):
-        factors(study(6), BY, baseline={"policy": "some"})
+        factors(factorial(6), BY, baseline={"policy": "some"})
     with pytest.raises(DerailError, match="is no factor here"):
-        factors(study(6), ["policy"], baseline={"model": "base"})
+        factors(factorial(6), ["policy"], baseline={"model": "base"})
 
 
 def test_looking_several_times_is_warned_of() -> None:
-    found = factors(study(7), BY, looks=5)
+    found = factors(factorial(7), BY, looks=5)
     assert any("Tested 5 times: at 5 % each, 14%" in text for text in found.warnings)
     assert any("0.0158" in text for text in found.warnings)
 
@@ -190,18 +154,18 @@ def test_the_spread_of_a_pilot_is_recovered() -> None:
 
 
 def test_a_study_of_the_planned_size_finds_its_effect_with_the_planned_power() -> None:
-    pilot = study(0, tasks=400, both=0, policy=-0.2).filter(model="base")
+    pilot = factorial(0, tasks=400, both=0, policy=-0.2).filter(model="base")
     spread = spread_of(pilot, by="policy")
     tasks = tasks_needed(0.2, spread, trials=1)
     found = [
-        factors(study(1_000 + seed, tasks=tasks, trials=1, both=0).filter(model="base"), ["policy"]).frame["p"][0]
+        factors(factorial(1_000 + seed, tasks=tasks, trials=1, both=0).filter(model="base"), ["policy"]).frame["p"][0]
         for seed in range(120)
     ]  # fmt: skip
     assert 0.7 < np.mean(np.array(found) < 0.05) < 0.9
 
 
 def test_a_plan_is_a_grid_and_says_what_it_takes() -> None:
-    found = plan(study(8).filter(model="base"), by="policy")
+    found = plan(factorial(8).filter(model="base"), by="policy")
     grid = found.frame
     assert grid.height == 25
     assert (
@@ -210,4 +174,4 @@ def test_a_plan_is_a_grid_and_says_what_it_takes() -> None:
     )
     assert "takes" in found.headline
     with pytest.raises(DerailError, match="10 are needed"):
-        plan(study(8, tasks=5).filter(model="base"), by="policy")
+        plan(factorial(8, tasks=5).filter(model="base"), by="policy")

@@ -11,43 +11,13 @@ import pandas as pd
 import polars as pl
 import pytest
 from scipy import stats
+from simulate_outcomes import SD, as_runs, effects, scored
 from small import runs_of
 
 import loaders
 from analysis import generalization as g
 from analysis.plots import to_svg
 from loaders import DerailError, Trajectories
-
-SD = {"m": 0.5, "s": 0.3, "t": 0.8, "ms": 0.2, "mt": 0.4, "st": 0.3, "mst": 0.25, "e": 0.6}
-
-
-def effects(rng: np.random.Generator, models: int, scaffolds: int, tasks: int) -> np.ndarray:
-    """Expected scores by model, scaffold and task, from random effects with the planted ``SD``."""
-    shapes = {
-        "m": (models, 1, 1), "s": (1, scaffolds, 1), "t": (1, 1, tasks),
-        "ms": (models, scaffolds, 1), "mt": (models, 1, tasks), "st": (1, scaffolds, tasks),
-        "mst": (models, scaffolds, tasks),
-    }  # fmt: skip
-    drawn = [rng.normal(0, SD[name], shape) for name, shape in shapes.items()]
-    return np.asarray(sum(drawn))
-
-
-def scored(
-    rng: np.random.Generator, expected: np.ndarray, trials: int, keep: float = 1.0
-) -> pl.DataFrame:
-    """A row per run; ``keep``: the share of runs that is kept, at random."""
-    m, s, t, k = np.indices((*expected.shape, trials)).reshape(4, -1)
-    score = expected[m, s, t] + rng.normal(0, SD["e"], m.size)
-    table = pl.DataFrame({"m": m, "s": s, "t": t, "k": k, "score": score})
-    return table.filter(pl.Series(rng.random(m.size) < keep))
-
-
-def as_runs(table: pl.DataFrame) -> Trajectories:
-    rows: list[dict[str, Any]] = [
-        {"run": n, "model": f"m{m}", "framework": f"s{s}", "task_id": f"t{t}", "score": score}
-        for n, (m, s, t, score) in enumerate(table.select("m", "s", "t", "score").iter_rows())
-    ]
-    return runs_of(rows)
 
 
 def anova(y: np.ndarray) -> dict[str, float]:

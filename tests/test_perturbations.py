@@ -12,7 +12,7 @@ from small import responses
 import loaders
 from analysis import perturbations
 from analysis.perturbations import detect
-from analysis.signals import responses as responses_of
+from loaders import DerailError, Trajectories
 
 
 def primary(**result: Any) -> tuple[str, str] | None:
@@ -116,24 +116,109 @@ def test_rates_open_their_runs() -> None:
     assert result.runs(code="exec_error").ids == ["r0"]
 
 
-def test_patterns_against_exit_codes_hidden_from_them(real_logs: Path) -> None:
-    """Exit codes are the truth; patterns alone must be precise and see most of it."""
-    runs = loaders.load([real_logs / "mini_swe_agent", real_logs / "openhands_v1"])
-    truth = responses_of(runs).filter(
-        pl.col("exit_code").is_not_null(),
-        ~pl.col("arguments").str.contains(
-            r"[|;]"
-        ),  # there the code tells of the last command alone
+# ---------------------------------------------------------------------- quality
+
+
+def known(*results: dict[str, Any]) -> Trajectories:
+    return responses(*({"tool": "bash", **result} for result in results))
+
+
+def test_quality_counts_by_hand() -> None:
+    runs = known(
+        {"text": "rm: cannot remove 'a': No such file or directory", "exit_code": 1},  # hit
+        {"text": "it went wrong", "exit_code": 3},  # missed
+        {"text": "fatal: not a git repository", "exit_code": 0},  # false alarm
+        {"text": "fine", "exit_code": 0},
+        {"text": "", "exit_code": 2},  # silent
+        {"text": "fatal: no", "exit_code": 0, "arguments": '{"command": "git a; ls"}'},  # undecided
+        {
+            "text": "a difference",
+            "exit_code": 1,
+            "arguments": '{"command": "diff a b"}',
+        },  # undecided
+        {"text": "no flag and no status"},
     )
-    frames = {n: getattr(runs, n).collect() for n in ("trajectories", "steps", "tools", "problems")}
-    hidden = runs.events.with_columns(
-        pl.lit(None, dtype=pl.Int64).alias("exit_code"),
-        pl.lit(None, dtype=pl.Boolean).alias("is_error"),
-    ).collect()
-    found = detect(loaders.Trajectories.from_frames({**frames, "events": hidden}))
-    said = found.filter(pl.col("code").is_in(["exec_error", "exception", "timeout", "not_found"]))
-    flagged = truth.join(said, on=["run", "seq"], how="semi")
-    assert truth.height > 30
-    assert (flagged["exit_code"] != 0).mean() >= 0.95
-    failed = truth.filter(pl.col("exit_code") != 0)
-    assert failed.join(said, on=["run", "seq"], how="semi").height / failed.height >= 0.85
+    found = perturbations.quality(runs)
+    row = found.frame.row(by_predicate=pl.col("family") == "shell", named=True)
+    counts = [row[n] for n in ("responses", "broken", "flagged", "hits", "silent", "undecided")]
+    assert counts == [5, 3, 2, 1, 1, 2]
+    assert (row["precision"], row["recall"]) == (0.5, 0.5)
+    assert found.frame.row(-1, named=True)["responses"] == 5
+    assert found.runs(family="shell", role="missed").ids == ["r0"]
+
+
+def test_quality_hides_the_status_that_a_terminal_tells_in_words() -> None:
+    text = "[The command completed with exit code 2.]"
+    assert primary(text=text, tool="bash") == ("exec_error", "status")
+    told = perturbations.quality(known({"text": f"{text} so", "exit_code": 2})).frame
+    assert told["hits"].to_list() == [0, 0]
+
+
+def test_quality_against_injected_faults_and_a_truth_of_ones_own() -> None:
+    runs = responses(
+        {"text": "Error: gone", "injected": "returned_error"},
+        {"text": "[]", "tool": "list_items", "injected": "empty"},
+        {"text": "a plausible lie", "injected": "wrong_value"},
+        {"text": "fine"},
+    )
+    by_code = perturbations.quality(runs, "injected", by="code").frame
+    recall = dict(by_code.select("code", "recall").iter_rows())
+    assert (recall["returned_error"], recall["empty"], recall["wrong_value"]) == (1.0, 1.0, 0.0)
+    assert recall["all"] == pytest.approx(2 / 3)
+    own = pl.DataFrame({"run": [0, 0], "seq": [1, 7], "truth": [True, False]})
+    assert perturbations.quality(runs, own).frame["responses"].to_list() == [2, 2]
+    with pytest.raises(DerailError, match="needs the columns"):
+        perturbations.quality(runs, own.drop("truth"))
+    with pytest.raises(DerailError, match="marked as injected"):
+        perturbations.quality(responses({"text": "x"}), "injected")
+    with pytest.raises(DerailError, match="nothing to find"):
+        perturbations.quality(known({"text": "x", "exit_code": 0}))
+
+
+@pytest.mark.parametrize(
+    ("text", "tool"),
+    [
+        ("tar: invalid option -- 'n'\nTry 'tar --help' for more information.", "bash"),
+        ("/bin/bash: -c: line 1: syntax error near unexpected token `('", "bash"),
+        ("sh: 1: ffmpeg: not found", "bash"),
+        ("make: *** [Makefile:192: build] Error 2", "bash"),
+        ("E: Unable to locate package x", "bash"),
+        ("src/a.c:3:5: error: expected ';'", "bash"),
+        ("==== 2 failed, 3 passed in 0.12s ====", "bash"),
+        ("panic: runtime error", "bash"),
+        ("Request failed with status code 403", "WebFetch"),
+        ("<tool_use_error>String to replace not found in file.", "Edit"),
+        ("Call id: call_1\nError:\nCode execution failed at line 'x'", "python_interpreter"),
+        ("The user doesn't want to take this action right now.", "Edit"),
+    ],
+)
+def test_what_programs_print_when_they_fail(text: str, tool: str) -> None:
+    assert primary(text=text, tool=tool) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        ("ERROR: old trouble\nfatal: quoted", '{"command": "cat build.log"}'),
+        ("Traceback (most recent call last):\nKeyError: 1", '{"command": "tail -5 run.log"}'),
+        ("src/a.c:3:5: error: in a log", '{"command": "grep -n error log.txt"}'),
+        ("Error: (none)\nall is well", '{"command": "x"}'),
+        ("usage of the word cannot: it is common", '{"command": "x"}'),
+    ],
+)
+def test_a_text_about_an_error_is_none(text: str, arguments: str) -> None:
+    # The first two begin with what is an error elsewhere: a command that shows files quotes it.
+    found = detect(
+        responses({"text": "first line\n" + text, "tool": "bash", "arguments": arguments})
+    )
+    assert found.is_empty(), found
+
+
+def test_detection_on_all_real_logs_that_know_the_truth(real_logs: Path) -> None:
+    """The figures of ``benchmarks/detection.md``, on the formats with most truth."""
+    folders = ("mini_swe_agent", "openhands_v0", "openhands_v1", "smolagents", "codex", "opencode")
+    runs = loaders.load([real_logs / name for name in folders])
+    row = perturbations.quality(runs).frame.row(-1, named=True)
+    assert row["broken"] > 60
+    assert row["precision"] >= 0.95
+    assert row["recall"] >= 0.85

@@ -1,0 +1,139 @@
+"""How often intervals hold the planted truth, and how often a true null is rejected.
+
+``uv run python benchmarks/calibration.py [DRAWS] [--keep FOLDER] [--write]``: a thousand data sets of
+each setting by default (a quarter of them where power is measured), in two processes, with fixed seeds;
+about half an hour on two free cores. Batches are kept in FOLDER, so that a run which was stopped goes on
+where it was; 0 draws gives the table of what is there. ``--write`` puts the table into
+``calibration.md``. What is drawn stands in ``tests/calibrate.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+for threads in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(threads, "1")  # each process has one core
+
+import polars as pl  # noqa: E402 - reads the number of threads as it is imported
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "tests"))
+POWER = {"330 failures", "1,650 failures"}
+PROCESSES = 2
+BATCH = 10
+
+
+def truths(setting: str) -> list[dict[str, Any]]:
+    """The truths of a setting as rows."""
+    from calibrate import truths_of
+
+    return [{"analysis": a, "quantity": q, "truth": v} for (a, q), v in truths_of(setting).items()]
+
+
+def drawn(setting: str, seeds: range, known: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of these seeds."""
+    from calibrate import draw
+
+    of_setting = {(row["analysis"], row["quantity"]): row["truth"] for row in known}
+    return [row for seed in seeds for row in draw(setting, seed, of_setting)]
+
+
+def everything(draws: int, keep: Path) -> pl.DataFrame:
+    """A row per setting, analysis, quantity and draw; batches that ``keep`` holds are not made again."""
+    from calibrate import SETTINGS
+
+    keep.mkdir(parents=True, exist_ok=True)
+    starts = range(0, draws, BATCH)
+    wanted = [
+        (setting, start)
+        for start in starts
+        for setting in SETTINGS
+        if setting not in POWER or start < draws // 4
+    ]
+
+    def file(setting: str, what: object) -> Path:
+        return keep / f"{setting.replace(', ', '_').replace(' ', '_')}-{what}.json"
+
+    with ProcessPoolExecutor(PROCESSES, get_context("spawn")) as pool:
+        unknown = [setting for setting in SETTINGS if not file(setting, "truth").exists()]
+        for setting, found in zip(unknown, pool.map(truths, unknown), strict=True):
+            file(setting, "truth").write_text(json.dumps(found))
+        known = {setting: json.loads(file(setting, "truth").read_text()) for setting in SETTINGS}
+        missing = [(s, start) for s, start in wanted if not file(s, start).exists()]
+        jobs = {
+            pool.submit(drawn, s, range(start, start + BATCH), known[s]): (s, start)
+            for s, start in missing
+        }
+        for number, job in enumerate(as_completed(jobs)):
+            file(*jobs[job]).write_text(json.dumps(job.result()))
+            print(f"\r{number + 1} of {len(missing)} batches", end="", file=sys.stderr)
+    return gathered(keep)
+
+
+def gathered(keep: Path) -> pl.DataFrame:
+    """All batches that are there, settings in their order."""
+    from calibrate import SETTINGS
+
+    batches = [json.loads(f.read_text()) for f in keep.glob("*.json") if "truth" not in f.name]
+    rows = pl.DataFrame([row for batch in batches for row in batch], infer_schema_length=None)
+    return rows.sort(pl.col("setting").cast(pl.Enum(SETTINGS)), maintain_order=True)
+
+
+def summary(rows: pl.DataFrame) -> pl.DataFrame:
+    """Coverage and rejections by setting, analysis and quantity."""
+    keys = ("setting", "analysis", "quantity")
+    return rows.group_by(*keys, maintain_order=True).agg(
+        pl.len().alias("draws"),
+        pl.col("truth").first(),
+        pl.col("estimate").median().alias("median"),
+        pl.col("covered").mean(),
+        pl.col("rejected").mean(),
+        pl.col("is_null").first(),
+    )
+
+
+def table(found: pl.DataFrame) -> str:
+    """The table as Markdown."""
+    lines = [
+        "| setting | analysis | quantity | draws | truth | median estimate | coverage | rejected |",
+        "|---|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in found.iter_rows(named=True):
+        rejected = "" if row["rejected"] is None else f"{100 * row['rejected']:.1f} %"
+        if row["is_null"] and rejected:
+            rejected = f"null: {rejected}"
+        lines.append(
+            f"| {row['setting']} | {row['analysis']} | {row['quantity']} | {row['draws']:,} | "
+            f"{row['truth']:.3f} | {row['median']:.3f} | {row['covered']:.3f} | {rejected} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Draw, print and, if asked, write the table."""
+    words = sys.argv[1:]
+    keep = (
+        Path(words[words.index("--keep") + 1])
+        if "--keep" in words
+        else Path(tempfile.mkdtemp(prefix="calibration-"))
+    )
+    numbers = [int(word) for word in words if word.isdigit()]
+    draws = numbers[0] if numbers else 1_000
+    found = summary(everything(draws, keep) if draws else gathered(keep))
+    print(table(found))
+    if "--write" in words:
+        page = HERE / "calibration.md"
+        before, mark, rest = page.read_text().partition("<!-- calibration -->\n")
+        _, end, after = rest.partition("<!-- /calibration -->")
+        page.write_text(before + mark + table(found) + "\n" + end + after)
+
+
+if __name__ == "__main__":
+    main()
