@@ -155,6 +155,99 @@ def success(
     )
 
 
+def means(
+    runs: Trajectories,
+    of: str | pl.DataFrame,
+    by: str | Sequence[str] | None = "arm",
+    level: float = 0.95,
+) -> Result:
+    """The mean of a number of each run, by group, with an interval clustered by task.
+
+    ``of``: the name of one of the runs' ``scores``, a column of numbers of ``trajectories`` (``steps``,
+    ``output_tokens``, ``score`` ...), or a frame with ``run`` and ``value``. ``frame`` columns: the ``by`` columns, ``mean``,
+    ``se``, ``low``, ``high``, ``tasks``, ``runs``. Runs without the number are left out and counted in a
+    warning; groups of fewer than 10 runs or 5 tasks have no interval.
+
+    Raises ``DerailError`` where no run has it.
+
+    >>> import loaders
+    >>> found = means(loaders.load("sample_logs/study"), "steps", by=None)
+    >>> found.frame["mean"].item() > 1
+    True
+    """
+    groups = columns(by, runs)
+    table = runs.trajectories.filter(pl.col("parent_id").is_null())
+    everyone = table.select("run", "trajectory_id", task_of(), *groups).collect()
+    name = of if isinstance(of, str) else "value"
+    known = everyone.join(_values(runs, of), on="run", maintain_order="left").drop_nulls("value")
+    if known.is_empty():
+        raise DerailError(f"no run has {name!r}: it is no score and no column of numbers here")
+    if not groups:
+        known = known.with_columns(pl.lit("all runs").alias("group"))
+    names = groups or ["group"]
+    rows: list[dict[str, object]] = []
+    for key, group in known.group_by(names, maintain_order=True):
+        e = clustered_mean(group["value"].to_list(), group["task"].to_list(), level)
+        row: dict[str, object] = {**dict(zip(names, key, strict=True)), "mean": e.value}
+        if e.n >= MIN_RUNS and e.clusters >= 5:
+            row |= {"se": e.se, "low": e.low, "high": e.high}
+        rows.append(row | {"tasks": e.clusters, "runs": e.n})
+    schema = {n: known.schema[n] for n in names} | dict.fromkeys(
+        ("mean", "se", "low", "high"), pl.Float64()
+    )
+    left_out = everyone.height - known.height
+    return Result(
+        kind="means",
+        title=f"Mean {name}",
+        frame=pl.DataFrame(rows, schema={**schema, "tasks": pl.Int64(), "runs": pl.Int64()}).sort(
+            names, nulls_last=True
+        ),
+        method=f"Mean over runs; {level:.0%} t interval with CR1 standard errors clustered by task.",
+        keys=tuple(names),
+        members=known.select(*names, "trajectory_id", pl.lit("run").alias("role")),
+        source=runs,
+        warnings=(f"{left_out} runs without {name} are left out.",) if left_out else (),
+    )
+
+
+def error_rates(runs: Trajectories) -> pl.DataFrame:
+    """The share of each run's tool responses that its framework says failed: ``run``, ``value``.
+
+    Failed: the error flag is set, or the exit code is not 0. Responses of which neither is known do not
+    count; runs without any that is are left out. With ``means``: the mean over episodes, as InterCode
+    (Yang et al. 2023) reports it, which is not the share of all responses pooled.
+
+    >>> import loaders
+    >>> shares = error_rates(loaders.load("sample_logs/study"))
+    >>> shares["value"].is_between(0, 1).all()
+    True
+    """
+    failed = pl.col("is_error").fill_null(value=False) | (pl.col("exit_code") != 0).fill_null(
+        value=False
+    )
+    known = pl.col("is_error").is_not_null() | pl.col("exit_code").is_not_null()
+    return (
+        runs.events.filter(pl.col("kind") == "tool_result", known)
+        .group_by("run")
+        .agg(failed.mean().alias("value"))
+        .sort("run")
+        .collect()
+    )
+
+
+def _values(runs: Trajectories, of: str | pl.DataFrame) -> pl.DataFrame:
+    """``run`` and ``value`` of a score, of a column, or as given."""
+    if isinstance(of, pl.DataFrame):
+        if missing := {"run", "value"} - set(of.columns):
+            raise DerailError(f"numbers of your own need the columns {sorted(missing)}")
+        return of.select("run", pl.col("value").cast(pl.Float64))
+    schema = runs.trajectories.collect_schema()
+    if of in schema and (schema[of].is_numeric() or schema[of] == pl.Boolean):
+        return runs.trajectories.select("run", pl.col(of).cast(pl.Float64).alias("value")).collect()
+    scores = runs.trajectories.select("run", "scores").explode("scores").unnest("scores")
+    return scores.filter(pl.col("name") == of).select("run", "value").collect()
+
+
 def pass_k(
     runs: Trajectories, by: str | Sequence[str] | None = None, k: int | None = None
 ) -> Result:

@@ -220,8 +220,8 @@ def _weights(data: Patterns, beta: Floats, link: Link) -> tuple[Floats, Floats]:
 def _observed_of_cloglog(data: Patterns, beta: Floats) -> Floats:
     """Minus the second derivative by the linear predictor; for the logit it is the expected one."""
     rate = np.exp(np.clip(data.x @ beta, -700, 6))
-    grown = np.expm1(rate)
-    of_events = rate * (grown - rate * (grown + 1)) / np.maximum(grown**2, 1e-300)
+    shrunk = 1 / np.expm1(np.maximum(rate, 1e-6))
+    of_events = np.where(rate < 1e-6, -rate / 2, rate * (shrunk - rate * (shrunk + shrunk**2)))
     return (data.n - data.events) * rate - data.events * of_events
 
 

@@ -156,3 +156,10 @@ def test_nothing_warns_at_extreme_covariates() -> None:
         warnings.simplefilter("error")
         found = fit(patterns(frame, "event", X, "task"))
     assert found.converged
+
+
+def test_a_cloglog_where_everybody_has_the_event_does_not_overflow() -> None:
+    rows = pl.DataFrame({"event": [True] * 6 + [False] * 6 + [True] * 6, "x": [0.0] * 12 + [1.0] * 6, "task": list(range(6)) * 3})  # fmt: skip
+    found = fit(patterns(rows, "event", ["x"], "task"), "cloglog")
+    assert np.isfinite(found.coefficients).all()
+    assert np.isfinite(found.covariance).all()
