@@ -10,7 +10,7 @@ from typing import Final
 import polars as pl
 
 from analysis.results import Result
-from analysis.uncertainty import clustered_mean, pass_hat_k
+from analysis.uncertainty import clustered_mean, pass_hat_k, share_interval
 from loaders import Trajectories
 from loaders.errors import DerailError
 
@@ -283,9 +283,7 @@ def pass_k(
             ]
             if estimates:
                 e = clustered_mean(estimates, range(len(estimates)))
-                interval = (
-                    (e.se, max(e.low, 0.0), min(e.high, 1.0)) if e.n >= 5 else (None, None, None)
-                )
+                interval = (e.se, *share_interval(e)) if e.n >= 5 else (None, None, None)
                 rows.append((*key, size, e.value, *interval, e.n))
     schema = {
         **{n: table.schema[n] for n in names},
@@ -300,7 +298,7 @@ def pass_k(
         kind="pass_k",
         title="pass^k",
         frame=pl.DataFrame(rows, schema=schema, orient="row").sort(*names, "k"),
-        method="Unbiased C(c,k)/C(n,k), averaged over tasks; t interval over tasks.",
+        method="Unbiased C(c,k)/C(n,k), averaged over tasks; Wilson interval over tasks.",
         keys=tuple(names),
         members=table.select(*names, "trajectory_id", pl.lit("trial").alias("role")),
         source=runs,

