@@ -179,8 +179,10 @@ def audit(runs: Trajectories) -> pl.DataFrame:
     known = due & pl.col("thinking_sent").is_not_null()
     dropped = known & (pl.col("thinking_sent") < pl.col("thinking_available"))
     steps = (
-        runs.steps.group_by("trajectory_id")
+        runs.clustered("steps")
+        .group_by("run")
         .agg(
+            pl.col("trajectory_id").first(),
             pl.len().cast(pl.Int64).alias("calls"),
             due.sum().cast(pl.Int64).alias("calls_due"),
             (known & ~dropped).sum().cast(pl.Int64).alias("calls_kept"),
@@ -194,14 +196,21 @@ def audit(runs: Trajectories) -> pl.DataFrame:
             .any()
             .alias("logged"),
         )
-        .collect()
+        .drop("run")
+        .collect(engine="streaming")
     )
     hidden = pl.col("thinking_state").is_in(["hidden", "redacted"])
     emitted = (
-        runs.events.filter(pl.col("kind") == "thinking")
-        .group_by("trajectory_id")
-        .agg(pl.len().cast(pl.Int64).alias("emitted"), hidden.sum().cast(pl.Int64).alias("hidden"))
-        .collect()
+        runs.clustered("events")
+        .filter(pl.col("kind") == "thinking")
+        .group_by("run")
+        .agg(
+            pl.col("trajectory_id").first(),
+            pl.len().cast(pl.Int64).alias("emitted"),
+            hidden.sum().cast(pl.Int64).alias("hidden"),
+        )
+        .drop("run")
+        .collect(engine="streaming")
     )
     return (
         steps.join(emitted, on="trajectory_id", how="left", maintain_order="left")

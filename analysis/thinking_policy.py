@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from analysis.outcomes import columns
+from analysis.parts import part_by_part
 from analysis.results import Result
 from loaders import Trajectories
 
@@ -99,30 +100,7 @@ def policy(runs: Trajectories) -> pl.DataFrame:
     holds of thinking: ``text``, ``summary``, ``hidden``, ``not in the log``, ``no thinking``;
     ``calls_thinking``, ``calls_logged``: calls that thought, and those whose thinking is an event.
     """
-    due = (pl.col("available") > 0) & pl.col("thinking_sent").is_not_null()
-    fits = {name: fit.filter(due).all() & due.any() for name, fit in _call_fits().items()}
-    thought = pl.col("n_thinking").is_not_null() | pl.col("thinking").is_in(_THOUGHT)
-    per_run = (
-        calls_and_turns(runs)
-        .group_by("trajectory_id")
-        .agg(
-            pl.concat_list(
-                pl.when(fits[name]).then(pl.lit(name)) for name in ("all", "none", *POLICIES[1:3])
-            ).alias("fits"),
-            pl.len().cast(pl.Int64).alias("calls"),
-            due.sum().cast(pl.Int64).alias("calls_due"),
-            _is_unknown().sum().cast(pl.Int64).alias("calls_unknown"),
-            pl.col("available").filter(due).sum().alias("blocks_due"),
-            pl.col("thinking_sent").filter(due).sum().alias("blocks_sent"),
-            (due & (pl.col("before_turn") > 0)).sum().cast(pl.Int64).alias("calls_across_turns"),
-            pl.col("evidence").filter(due).unique().cast(pl.String).alias("evidence"),
-            thought.sum().cast(pl.Int64).alias("calls_thinking"),
-            pl.col("n_thinking").is_not_null().sum().cast(pl.Int64).alias("calls_logged"),
-            (pl.col("thinking") == "absent").all().alias("is_absent"),
-        )
-        .collect()
-        .with_columns(pl.col("fits").list.drop_nulls())
-    )
+    per_run = part_by_part(runs, _fitting)
     named = (
         pl.when(pl.col("calls").is_null())
         .then(pl.lit("unknown"))
@@ -148,6 +126,34 @@ def policy(runs: Trajectories) -> pl.DataFrame:
             pl.col(counts).fill_null(0),
         )
         .select("trajectory_id", "policy", "fits", *counts, "evidence", "in_log")
+    )
+
+
+def _fitting(runs: Trajectories) -> pl.DataFrame:
+    """A row per run that makes calls: the policies that fit what is known of them, and their counts."""
+    due = (pl.col("available") > 0) & pl.col("thinking_sent").is_not_null()
+    fits = {name: fit.filter(due).all() & due.any() for name, fit in _call_fits().items()}
+    thought = pl.col("n_thinking").is_not_null() | pl.col("thinking").is_in(_THOUGHT)
+    return (
+        calls_and_turns(runs)
+        .group_by("trajectory_id")
+        .agg(
+            pl.concat_list(
+                pl.when(fits[name]).then(pl.lit(name)) for name in ("all", "none", *POLICIES[1:3])
+            ).alias("fits"),
+            pl.len().cast(pl.Int64).alias("calls"),
+            due.sum().cast(pl.Int64).alias("calls_due"),
+            _is_unknown().sum().cast(pl.Int64).alias("calls_unknown"),
+            pl.col("available").filter(due).sum().alias("blocks_due"),
+            pl.col("thinking_sent").filter(due).sum().alias("blocks_sent"),
+            (due & (pl.col("before_turn") > 0)).sum().cast(pl.Int64).alias("calls_across_turns"),
+            pl.col("evidence").filter(due).unique().cast(pl.String).alias("evidence"),
+            thought.sum().cast(pl.Int64).alias("calls_thinking"),
+            pl.col("n_thinking").is_not_null().sum().cast(pl.Int64).alias("calls_logged"),
+            (pl.col("thinking") == "absent").all().alias("is_absent"),
+        )
+        .collect()
+        .with_columns(pl.col("fits").list.drop_nulls())
     )
 
 

@@ -1,0 +1,293 @@
+"""Analyses of a store of simulated runs, each beside the same query in DuckDB.
+
+``uv run --with duckdb python benchmarks/analyses.py [EVENTS] [--write] [--only NAME]``: ten million events by
+default. The store is made once, in the folder that ``DERAIL_BENCHMARK_DATA`` names (or a temporary one).
+Each case runs in a process of its own with two threads, the two sides in turn; time is of the process
+(all threads), memory the peak above what stands before the query (``VmHWM``, reset). What both sides
+found is compared by a digest before a ratio is told.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import polars as pl
+
+ROUNDS = 3
+_MARKS = "analyses"
+
+# ---------------------------------------------------------------------- what both sides compute
+
+
+def _frame(found: pl.DataFrame) -> list[Any]:
+    """A digest by which two results are compared: rows, and sums of all numbers."""
+    numbers = found.select(pl.selectors.numeric() | pl.selectors.boolean()).cast(pl.Float64)
+    sums = numbers.sum().row(0) if found.height else ()
+    return [found.height, *(f"{value or 0:.6g}" for value in sums)]
+
+
+def counts(runs: Any) -> pl.DataFrame:
+    """Tool calls and thinking blocks of each run."""
+    kind = pl.col("kind")
+    return (
+        runs.clustered("events")
+        .group_by("run")
+        .agg((kind == "tool_call").sum().cast(pl.Int64), thinking=(kind == "thinking").sum().cast(pl.Int64))
+        .collect(engine="streaming")
+    )  # fmt: skip
+
+
+def transitions(runs: Any) -> pl.DataFrame:
+    """How often each kind of event follows which."""
+    same = pl.col("run") == pl.col("run").shift(1)
+    return (
+        runs.clustered("events")
+        .select("run", "kind", before=pl.col("kind").shift(1), same=same)
+        .filter("same")
+        .group_by("before", "kind")
+        .agg(n=pl.len().cast(pl.Int64))
+        .select("n")
+        .collect(engine="streaming")
+    )
+
+
+def gaps(runs: Any) -> pl.DataFrame:
+    """Median and 90th percentile of the time between a run's events."""
+    gap = pl.col("started_at").diff().dt.total_microseconds()
+    return (
+        runs.clustered("events")
+        .group_by("run")
+        .agg(middle=gap.median(), late=gap.quantile(0.9, "linear"))
+        .collect(engine="streaming")
+    )
+
+
+def repeated(runs: Any) -> pl.DataFrame:
+    """Calls that repeat the call before them (``signals.repeated_calls``)."""
+    from analysis.signals import repeated_calls
+
+    return repeated_calls(runs).select("run", "seq", "repeats")
+
+
+def kept(runs: Any) -> pl.DataFrame:
+    """Calls of each run whose request had, or lacked, earlier thinking (``thinking.audit``)."""
+    from analysis.thinking import audit
+
+    return audit(runs).select("calls", "calls_due", "calls_kept", "calls_dropped", "emitted")
+
+
+def risk(runs: Any) -> pl.DataFrame:
+    """Runs at risk at each call, and those that end there in failure, by task and arm."""
+    outcome = runs.trajectories.select("run", "task_id", "arm", "success", "steps").collect()
+    is_end = (pl.col("step") == pl.col("steps") - 1) & ~pl.col("success")
+    return (
+        runs.steps.select("run", "step")
+        .join(outcome.lazy(), on="run")
+        .group_by("task_id", "arm", "step")
+        .agg(n=pl.len().cast(pl.Int64), events=is_end.sum().cast(pl.Int64))
+        .collect(engine="streaming")
+    )
+
+
+_SAYS = r"(?i)(traceback|error:|timed out|too many requests|unavailable|truncated|not found|denied)"
+
+
+def says(runs: Any) -> pl.DataFrame:
+    """One rule over the first 400 characters of every tool response."""
+    said = pl.col("text").str.head(400).str.extract(_SAYS).str.to_lowercase()
+    return (
+        runs.events.filter(pl.col("kind") == "tool_result")
+        .group_by(said=said)
+        .agg(n=pl.len().cast(pl.Int64))
+        .select("n")
+        .collect(engine="streaming")
+    )
+
+
+def one_run(runs: Any) -> pl.DataFrame:
+    """The text of one run."""
+    table = runs[f"run-{_ONE:09}"].events.select("seq", "text").collect()
+    return table.select("seq", size=pl.col("text").str.len_bytes().cast(pl.Int64))
+
+
+_ONE = 4_321
+_EVENTS = "read_parquet({events})"
+SQL: dict[str, str] = {
+    "counts": "select run, sum((kind = 'tool_call')::int) kind, sum((kind = 'thinking')::int) thinking "
+    "from {events} group by run",
+    "transitions": "select count(*) n from (select kind, lag(kind) over (partition by run order by seq) as before "
+    "from {events}) where before is not null group by before, kind",
+    "gaps": "select run, median(g) middle, quantile_cont(g, 0.9) late from (select run, epoch_us(started_at) - "
+    "lag(epoch_us(started_at)) over (partition by run order by seq) as g from {events}) group by run",
+    "repeated": "with c as (select run, seq, tool, arguments, kind, sum((kind = 'user')::int) over (partition by run "
+    "order by seq) as turn from {events} where kind in ('tool_call', 'user')), d as (select *, lag(tool) over w as t, "
+    "lag(arguments) over w as a, lag(turn) over w as u, lag(seq) over w as repeats from c where kind = 'tool_call' "
+    "window w as (partition by run order by seq)) select run, seq, repeats from d where t is not distinct from tool "
+    "and a = arguments and u = turn",
+    "kept": "with s as (select run, count(*) calls, sum((thinking_available > 0)::int) calls_due, "
+    "sum((thinking_available > 0 and thinking_sent >= thinking_available)::int) calls_kept, "
+    "sum((thinking_available > 0 and thinking_sent < thinking_available)::int) calls_dropped from {steps} group by run), "
+    "e as (select run, count(*) emitted from {events} where kind = 'thinking' group by run) "
+    "select calls, calls_due, calls_kept, calls_dropped, emitted from s left join e using (run)",
+    "risk": "select task_id, arm, step, count(*) n, sum((step = steps - 1 and not success)::int) events "
+    "from (select run, step from {steps}) join (select run, task_id, arm, success, steps from {trajectories}) "
+    "using (run) group by task_id, arm, step",
+    "says": "select count(*) n from (select lower(regexp_extract(left(text, 400), '"
+    + _SAYS
+    + "')) said "
+    "from {events} where kind = 'tool_result') group by said",
+    "one_run": f"select seq, strlen(text) size from {{events}} where run = {_ONE} order by seq",
+}
+CASES: dict[str, Callable[[Any], pl.DataFrame]] = {
+    "counts": counts, "transitions": transitions, "gaps": gaps, "repeated": repeated, "kept": kept, "risk": risk,
+    "says": says, "one_run": one_run,
+}  # fmt: skip
+
+
+def _analyses() -> dict[str, Callable[[Any], Any]]:
+    """Whole analyses, which no single query in SQL does."""
+    from analysis import behaviour, breakdown, outcomes, perturbations, survival, thinking
+
+    return {
+        "outcomes.success": lambda runs: outcomes.success(runs, by="arm").frame,
+        "breakdown.by_step": lambda runs: breakdown.by_step(runs, by="arm").frame,
+        "survival.cumulative_incidence": lambda runs: survival.cumulative_incidence(runs, by="arm").frame,
+        "thinking.continuity": lambda runs: thinking.continuity(runs, by="arm").frame,
+        "thinking.policy": thinking.policy,
+        "perturbations.detect": perturbations.detect,
+        "breakdown.hazard (detection included)": lambda runs: breakdown.hazard(runs, model="clustered").frame,
+        "breakdown.triggers (detection included)": lambda runs: breakdown.triggers(runs, by="arm").frame,
+        "behaviour.rates (detection included)": lambda runs: behaviour.rates(runs, by="arm").frame,
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------------- one case in a process of its own
+
+
+def _peak() -> float:
+    status = Path("/proc/self/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+)", status)
+    return int(found[1]) / 1024 if found else 0.0
+
+
+def _measured(work: Callable[[], pl.DataFrame]) -> dict[str, Any]:
+    Path("/proc/self/clear_refs").write_text("5")
+    before, cpu, began = _peak(), time.process_time(), time.perf_counter()
+    found = work()
+    taken = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - began}
+    return {**taken, "memory": _peak() - before, "found": _frame(found)}
+
+
+def _bare_scan(runs: Any) -> pl.DataFrame:
+    size = pl.col("text").str.len_bytes().cast(pl.Int64).sum()
+    answers = runs.events.filter(pl.col("kind") == "tool_result")
+    return answers.select(size).collect(engine="streaming")
+
+
+def _case(store: Path, name: str, side: str) -> dict[str, Any]:
+    import analysis  # noqa: F401 - what it takes to import is no part of a case
+    import loaders
+
+    runs = loaders.scan(store)
+    if side == "derail":
+        work = CASES[name] if name in CASES else _analyses()[name]
+        return _measured(lambda: work(runs))
+    if side == "scan":
+        return _measured(lambda: _bare_scan(runs))
+    import duckdb  # pyright: ignore[reportMissingImports]
+
+    files = {
+        table: sorted(str(path) for path in store.rglob(f"{table}*.parquet"))
+        for table in ("trajectories", "steps", "events")
+    }
+    tables = {table: f"read_parquet({paths})" for table, paths in files.items()}
+    connection = duckdb.connect()
+    connection.execute("set threads = 2")
+    return _measured(
+        lambda: pl.DataFrame(connection.execute(SQL[name].format(**tables)).fetchnumpy())
+    )
+
+
+def _run(store: Path, name: str, side: str) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--case", str(store), name, side]
+    environment = {**os.environ, "POLARS_MAX_THREADS": "2"}
+    told = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return json.loads(told.stdout.splitlines()[-1])
+
+
+# ---------------------------------------------------------------------- all of them
+
+
+def _beside(store: Path, name: str) -> str:
+    sides: dict[str, list[dict[str, Any]]] = {"derail": [], "duckdb": []}
+    for _ in range(ROUNDS):
+        for side, results in sides.items():
+            results.append(_run(store, name, side))
+    ours, theirs = sides["derail"], sides["duckdb"]
+    if ours[0]["found"] != theirs[0]["found"]:
+        raise SystemExit(f"{name}: {ours[0]['found']} here, {theirs[0]['found']} in DuckDB")
+    ratio = median(a["cpu"] / b["cpu"] for a, b in zip(ours, theirs, strict=True))
+    told = (CASES[name].__doc__ or "").splitlines()[0].rstrip(".")
+    cells = [f"{median(r[key] for r in side):{form}}" for side in (ours, theirs) for key, form in (("cpu", ".2f"), ("memory", ".0f"))]  # fmt: skip
+    return f"| {told} | {' | '.join(cells)} | {ratio:.2f} |"
+
+
+def _alone(store: Path, name: str, scan: float) -> str:
+    found = _run(store, name, "derail")
+    return f"| `{name}` | {found['cpu']:.1f} | {found['memory']:.0f} | {found['cpu'] / scan:.1f} |"
+
+
+def main() -> None:
+    """Make the store where it is not there, run every case, print the tables."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from many_runs import make
+
+    chosen = [word for word in sys.argv[1:] if not word.startswith("-")]
+    only = chosen.pop() if "--only" in sys.argv else None
+    events = int(float(chosen[0])) if chosen else 10_000_000
+    place = Path(os.environ.get("DERAIL_BENCHMARK_DATA", tempfile.gettempdir()))
+    store = make(place / f"derail-{events}", events)
+    lines = [
+        f"{events:,} events. CPU seconds of two threads, MB at the peak; DuckDB beside it in the same run.",
+        "",
+        "| query | CPU | MB | DuckDB CPU | MB | ratio of CPU |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    names = [name for name in CASES if only in (None, name)]
+    for name in names:
+        lines.append(_beside(store, name))
+        print(lines[-1], flush=True)
+    if only is None and "--narrow" not in sys.argv:
+        scan = median(_run(store, "counts", "scan")["cpu"] for _ in range(ROUNDS))
+        lines += [
+            "",
+            "Whole analyses, beside a bare scan of the text of all tool responses.",
+            "",
+            "| analysis | CPU | MB | times a scan |",
+            "|---|---:|---:|---:|",
+        ]
+        for name in _analyses():
+            lines.append(_alone(store, name, scan))
+            print(lines[-1], flush=True)
+    if "--write" in sys.argv:
+        readme = Path(__file__).with_name("README.md")
+        text = readme.read_text()
+        marked = re.compile(rf"(<!-- {_MARKS} -->\n).*?(<!-- /{_MARKS} -->)", re.DOTALL)
+        readme.write_text(marked.sub(lambda m: m[1] + "\n".join(lines) + "\n" + m[2], text))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--case"]:
+        print(json.dumps(_case(Path(sys.argv[2]), *sys.argv[3:5])))
+    else:
+        main()
