@@ -127,7 +127,7 @@ class Watch:
 
         def watched(query: pl.LazyFrame, *args: Any, **options: Any) -> Any:
             plan = nodes(query) if "Parquet SCAN" in query.explain() else None
-            frame = collect(query, *args, **options)
+            frame: Any = collect(query, *args, **options)
             if plan is not None:
                 self.from_store.append((plan, frame.height))
             return frame
