@@ -9,6 +9,7 @@ from typing import Final
 import polars as pl
 
 from analysis.outcomes import columns, task_of
+from analysis.parts import part_by_part
 from analysis.signals import responses
 from analysis.uncertainty import clustered_mean
 from loaders import Trajectories
@@ -175,11 +176,15 @@ def same_calls(runs: Trajectories) -> pl.DataFrame:
     """Responses with what had gone before, by which runs can be compared that asked the same.
 
     Columns: ``run``, ``place`` (how many calls were answered before), ``asked`` (names this call, and
-    all calls and responses before it), ``answer`` (names the response), ``text``. Two runs of a task
+    all calls and responses before it), ``answer`` (names the response), ``seq`` of the response. Two runs of a task
     with the same ``asked`` and another ``answer`` were answered otherwise, and not because they had
     done otherwise. From the first call on whose arguments or response are unknown (or hold media) a
     run has no more rows.
     """
+    return part_by_part(runs, _same_calls)
+
+
+def _same_calls(runs: Trajectories) -> pl.DataFrame:
     is_known = pl.col("arguments").is_not_null() & pl.col("text").is_not_null()
     no_media = pl.col("media").list.len().fill_null(0) == 0
     table = (
@@ -197,7 +202,7 @@ def same_calls(runs: Trajectories) -> pl.DataFrame:
     )
     before = pl.col("pair").cum_sum().over("run") - pl.col("pair")
     return table.with_columns(before.alias("before")).select(
-        "run", "place", pl.struct("before", "place", "call").hash().alias("asked"), "answer", "text"
+        "run", "place", pl.struct("before", "place", "call").hash().alias("asked"), "answer", "seq"
     )
 
 
@@ -205,12 +210,12 @@ def forks(answers: pl.DataFrame, units: pl.DataFrame) -> pl.DataFrame:
     """Where runs of one unit asked the same and were answered otherwise: each run's first such place.
 
     ``answers`` from ``same_calls``; ``units``: ``run`` and ``unit``. Columns: ``run``, ``unit``,
-    ``asked``, ``answer``, ``text``.
+    ``asked``, ``answer``, ``seq`` of the response.
     """
     return (
         answers.join(units, on="run", maintain_order="left")
         .filter(pl.col("answer").n_unique().over("unit", "asked") > 1)
         .sort("run", "place")
         .unique("run", keep="first", maintain_order=True)
-        .select("run", "unit", "asked", "answer", "text")
+        .select("run", "unit", "asked", "answer", "seq")
     )

@@ -401,8 +401,10 @@ def _worst(runs: Trajectories, compared: pl.DataFrame, axis: str) -> dict[str, A
 
 
 def _begins(runs: Trajectories, compared: pl.DataFrame, axis: str) -> str | None:
-    if "text" in compared.columns:
-        return shown(compared["text"][0])
+    if "seq" in compared.columns:  # of the response that a run got
+        run, seq = compared.select("run", "seq").row(0)
+        is_it = (pl.col("run") == run) & (pl.col("seq") == seq)
+        return shown(runs.events.filter(is_it).select("text").collect().item())
     kind = {"system_prompt": "system", "user_prompt": "user"}.get(axis)
     if kind is None:
         return None
