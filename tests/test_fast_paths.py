@@ -21,6 +21,25 @@ from loaders.jsontext import decode
 
 STUDY = sorted((ROOT / "sample_logs" / "study").rglob("*.eval"))
 ODD: tuple[Any, ...] = (None, True, 7, -1.5, "x", [], {}, [1], {"a": [None]}, "attachment://none")
+RARE: list[tuple[str, Any]] = [
+    ("error", "TimeoutError('too slow')"),
+    ("cache", "read"),
+    ("retries", 2),
+    ("role", "critic"),
+    ("pending", True),
+    ("tool_choice", {"name": "look"}),
+    ("config", {"temperature": 0.5}),
+    ("completed", None),
+    ("timestamp", "2026-01-01T00:00:00+00:00"),
+    ("span_id", "elsewhere"),
+    ("model", "other/model"),
+    ("input", [{"role": "user", "content": "in place"}]),
+    ("call", {"request": {"messages": [{"role": "user", "content": "in place"}]}, "response": {}}),
+    ("call", {"request": None, "call_refs": [[0, 1]]}),
+    ("output", {"choices": [], "error": "refused", "time": 3.5, "usage": {"output_tokens": 4}}),
+    ("tools", [{"name": "own", "description": "d", "parameters": {"type": "object"}}]),
+]
+"""Fields of model events as the study's logs do not have them."""
 
 
 def tables(path: Path) -> dict[str, pl.DataFrame]:
@@ -79,6 +98,9 @@ def broken_archive(folder: Path, rng: random.Random) -> Path:
         target.writestr("header.json", source.read("header.json"))
         for name in samples:
             sample = json.loads(source.read(name))
+            for event in sample["events"]:
+                if event["event"] == "model":
+                    event.update(rng.sample(RARE, 3))
             for _ in range(6):
                 mutated(rng.choice(sample["events"]), rng)
             mutated(sample, rng)
