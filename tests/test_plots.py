@@ -122,6 +122,7 @@ def test_themes_change_colours_and_never_data(rates: Result) -> None:
     )
     dark = spec_of(plots.chart(named, theme="dark"))
     assert theme.BLUE in json.dumps(dark["datasets"])
+    assert dark["config"]["text"]["color"] == theme.THEMES["dark"][theme.INK]
     assert theme.BLUE not in json.dumps({k: v for k, v in dark.items() if k != "datasets"})
     page = plots.to_svg(plots.chart(named), theme="page")
     assert f"var(--derail-blue,{theme.BLUE})" in page

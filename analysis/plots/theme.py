@@ -102,7 +102,7 @@ THEMES: Final[Mapping[str, Mapping[str, str]]] = {
 """What stands for each colour: ``light`` and ``dark``; ``page``, variables that
 :func:`page_colours` defines for both; ``jupyter``, the colours that follow JupyterLab's theme."""
 
-_DATA: Final = ("datasets", "domain", "sort", "text")  # an arm may be called like a colour
+_NAMES_IN: Final = ("domain", "sort", "text", "values")
 _COLOUR: Final = re.compile(r"#[0-9a-f]{6}")
 
 
@@ -125,10 +125,15 @@ def _replaced(value: Any, colours: Mapping[str, str]) -> Any:
         return [_replaced(item, colours) for item in cast(list[Any], value)]
     if isinstance(value, dict):
         return {
-            key: item if key in _DATA else _replaced(item, colours)
+            key: item if _is_data(key, item) else _replaced(item, colours)
             for key, item in cast(dict[str, Any], value).items()
         }
     return value
+
+
+def _is_data(key: str, item: Any) -> bool:
+    """Rows, and names in scales and titles: an arm may be called like a colour."""
+    return key == "datasets" or (key in _NAMES_IN and not isinstance(item, dict))
 
 
 def page_colours(dark: bool) -> str:
