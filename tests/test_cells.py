@@ -8,7 +8,7 @@ import pytest
 from simulate import Planted, simulate
 from statsmodels.stats.proportion import proportion_confint  # pyright: ignore[reportMissingTypeStubs]
 
-from analysis import breakdown, cells, flow, raster, survival
+from analysis import breakdown, cells, flow, outcomes, raster, survival
 from analysis.hazard import person_period
 from analysis.uncertainty import clustered_mean, clustered_share
 from loaders import Trajectories
@@ -122,3 +122,12 @@ def test_the_hazard_by_step_has_an_interval_around_it(runs: Trajectories) -> Non
     assert (frame["hazard_high"] >= frame["hazard"]).all()
     assert (frame.filter(failed=0)["hazard_high"] > 0).all()
     assert frame["hazard"].to_list() == (frame["failed"] / frame["at_risk"]).to_list()
+
+
+def test_pass_k_has_a_band_like_that_of_a_mean_over_tasks(runs: Trajectories) -> None:
+    """For k = 1 it is that of a mean of independent tasks, so the normal interval is near."""
+    first, *_, last = outcomes.pass_k(runs).frame.iter_rows(named=True)
+    assert first["low"] == pytest.approx(first["pass_k"] - 1.96 * first["se"], abs=0.015)
+    assert first["high"] == pytest.approx(first["pass_k"] + 1.96 * first["se"], abs=0.015)
+    assert 0 <= last["low"] <= last["pass_k"] <= last["high"] <= 1
+    assert outcomes.pass_k(runs).frame.equals(outcomes.pass_k(runs).frame)
