@@ -55,7 +55,7 @@ def cautions(
     ``runs(caution=...)`` opens the runs. The same warnings stand on the analyses that they concern.
 
     >>> import loaders
-    >>> found = cautions(loaders.load("sample_logs/study"))
+    >>> found = cautions(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"))
     >>> set(found.frame["caution"]) == set(CAUTIONS)
     True
     """

@@ -46,7 +46,7 @@ def cells(runs: Trajectories, column: str = "thinking", end: str = "failure") ->
     role="failed")`` opens the runs that fail in a cell.
 
     >>> import loaders
-    >>> table = cells(loaders.load("sample_logs/study"))
+    >>> table = cells(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"))
     >>> {"none"} <= set(table.frame["perturbation"])
     True
     """

@@ -117,7 +117,7 @@ def change_points(
     Raises ``DerailError`` where no arm has ``MIN_RUNS`` runs over four steps.
 
     >>> import loaders
-    >>> found = change_points(loaders.load("sample_logs/study"), "hazard")
+    >>> found = change_points(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"), "hazard")
     >>> found.frame["first_step"][0]
     0
     """

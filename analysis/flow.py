@@ -43,7 +43,7 @@ def directly_follows(runs: Trajectories, most: int = _TOP) -> Result:
     Raises ``DerailError`` where fewer than 10 runs succeed or fail, or no tool is called.
 
     >>> import loaders
-    >>> edges = directly_follows(loaders.load("sample_logs/study")).frame
+    >>> edges = directly_follows(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval")).frame
     >>> round(edges["success"].sum(), 9), round(edges["failure"].sum(), 9)
     (1.0, 1.0)
     """

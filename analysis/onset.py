@@ -55,7 +55,7 @@ def onset(
     in how many. Raises ``DerailError`` for an unknown definition, and where no outcome is known.
 
     >>> import loaders
-    >>> found = onset(loaders.load("sample_logs/study"))
+    >>> found = onset(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"))
     >>> found.frame.filter(pl.col("onset") >= pl.col("steps")).height
     0
     """

@@ -91,7 +91,7 @@ def detect(runs: Trajectories) -> pl.DataFrame:
     Patterns are measured by ``quality`` on responses whose flags and exit codes are hidden from them.
 
     >>> import loaders
-    >>> found = detect(loaders.load("sample_logs/study"))
+    >>> found = detect(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"))
     >>> set(found["code"].unique()) <= set(CODES)
     True
     """

@@ -40,7 +40,7 @@ def raster(runs: Trajectories, by: str | Sequence[str] | None = None, most: int 
     Raises ``DerailError`` where no run makes a model call.
 
     >>> import loaders
-    >>> rows = raster(loaders.load("sample_logs/study"), most=20).frame
+    >>> rows = raster(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"), most=20).frame
     >>> rows.group_by("trajectory_id").agg((pl.col("stop") - pl.col("start")).sum() == pl.col("calls").first())["stop"].all()
     True
     """

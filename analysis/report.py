@@ -14,14 +14,16 @@ from analysis import report_words as words
 from analysis.design import Design, read_design, untreated
 from analysis.exposures import exposures
 from analysis.hazard import hazard
+from analysis.manipulation import manipulation
 from analysis.report_words import Section
 from analysis.results import Result
+from analysis.thinking_policy import POLICIES
 from loaders import Trajectories
 from loaders.errors import DerailError
 
 DROPPED: Final = "thinking_dropped"
-_INTERACTIONS: Final = 3
-"""Of the most frequent broken responses so many are tried together with dropped thinking."""
+_EXPLICIT: Final = ("exec_error", "exception", "timeout", "rate_limit", "http_error")
+"""Responses that say that the call failed: whether to try again is a thought that may be lost."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -124,6 +126,13 @@ def make(
         words.step_answer,
         lambda: breakdown.by_step(runs, by),
     )
+    if by is not None:
+        asked.ask(
+            "manipulation",
+            "Did each arm get what its label says?",
+            lambda result: result.headline,
+            lambda: _manipulation(runs, by),
+        )
     groups = [by, "framework"] if by not in (None, "framework") else ["framework"]
     asked.ask(
         "continuity",
@@ -230,10 +239,20 @@ def _hazard(runs: Trajectories, design: Design) -> Result:
         raise DerailError(
             "it takes broken tool responses, and calls whose requests are recorded and lack thinking"
         )
-    both = [(DROPPED, code) for code in codes[:_INTERACTIONS]]
+    both = [(DROPPED, code) for code in codes if code in _EXPLICIT]
     # Where a condition was given to trials at random, harder tasks do not meet more of it.
     model = "clustered" if design.conditions else "auto"
     return hazard(runs, [DROPPED, *codes], interactions=both, by=design.strata, model=model)
+
+
+def _manipulation(runs: Trajectories, by: str) -> Result:
+    """Whether runs were sent the thinking that their arm is named for, or that most of its runs were."""
+    arms = runs.trajectories.select(pl.col(by).cast(pl.String).unique()).collect()[by].drop_nulls()
+    named = {arm: arm for arm in arms.sort() if arm in POLICIES}
+    found = manipulation(runs, by, named if len(named) == len(arms) else None)
+    if not found.frame.select(pl.sum_horizontal("complied", "deviated").sum()).item():
+        raise DerailError("no request is recorded that could show what the runs were sent")
+    return found
 
 
 def _factors(runs: Trajectories, design: Design, baseline: str | None) -> Result:

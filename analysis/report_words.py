@@ -74,16 +74,18 @@ def hazard_answer(result: Result) -> str:
     both = [*ranked.filter(pl.col("group") == "interaction").iter_rows(named=True)]
     parts: list[str] = []
     if alone:
-        named = "; ".join(_ratio(row) for row in alone[:_SHOWN_EFFECTS])
+        named = "; ".join(f"{row['exposure']} {_times(row)}" for row in alone[:_SHOWN_EFFECTS])
         parts.append(f"Odds of breaking at a call that met it: {named}")
-    parts += [f"Where both are met they multiply by a further {_ratio(row)}" for row in both[:2]]
+    if both:
+        named = "; ".join(f"{row['exposure']} {_times(row)}" for row in both[:2])
+        parts.append(f"Both together beyond each alone: {named}")
     if not both and (result.frame["group"] == "interaction").any():
         parts.append("That dropped thinking makes a broken response worse is not shown")
     return ". ".join(parts) + "." if parts else result.headline
 
 
-def _ratio(row: dict[str, Any]) -> str:
-    return f"{row['exposure']} x {row['odds_ratio']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
+def _times(row: dict[str, Any]) -> str:
+    return f"{row['odds_ratio']:.1f} times [{row['low']:.1f}, {row['high']:.1f}]"
 
 
 def simulated_note(runs: Trajectories) -> list[str]:
@@ -206,8 +208,7 @@ def answer(runs: Trajectories, sections: list[Section]) -> tuple[str, list[str]]
         support.append(named["triggers"].answer)
     if "compare" in named:
         if "differences" in named:
-            place = "factors" in named
-            support.insert(place, f"What else differs: {named['differences'].answer}")
+            support.append(f"What else differs: {named['differences'].answer}")
         if "continuity" in named and named["continuity"].result.frame["calls_due"].sum():
             support.append(f"Thinking: {named['continuity'].answer}")
         return named["compare"].answer, support

@@ -209,7 +209,7 @@ def recovery_curves(runs: Trajectories, h: int = 5, by: str = "code") -> Result:
     Raises ``DerailError`` where no kind has 10.
 
     >>> import loaders
-    >>> curves = recovery_curves(loaders.load("sample_logs/study"))
+    >>> curves = recovery_curves(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"))
     >>> curves.frame.filter(calls=0)["recovered"].unique().to_list()
     [0.0]
     """

@@ -197,6 +197,21 @@ def _factors(result: Result) -> list[Column]:
     ]
 
 
+def _manipulation(result: Result) -> list[Column]:
+    return [
+        *_keys(result),
+        ("expected", lambda row: " or ".join(row["expected"]), False),
+        _counted("runs"),
+        _counted("complied"),
+        _counted("deviated"),
+        _counted("unknown"),
+        _counted("nothing to send", "nothing_to_send"),
+        ("compliance", lambda row: percent(row["compliance"]), True),
+        ("95 % interval", _interval, True),
+        ("got", lambda row: row["got"] or "–", False),
+    ]
+
+
 def _of(row: Row, group: str) -> str:
     failed, succeeded = row[f"{group}_failed"], row[f"{group}_succeeded"]
     return f"{failed:,} of {failed + succeeded:,}"
@@ -312,6 +327,7 @@ _COLUMNS: dict[str, Callable[[Result], list[Column]]] = {
     "triggers": _triggers,
     "hazard": _hazard,
     "by_step": _by_step,
+    "manipulation": _manipulation,
     "continuity": _continuity,
     "rates": _rates,
 }

@@ -37,7 +37,7 @@ def states(runs: Trajectories, *, tokens: bool = True) -> pl.DataFrame:
     ``tokens``: let token counts tell where no request is known, see ``with_token_evidence``.
 
     >>> import loaders
-    >>> table = states(loaders.load("sample_logs/study"))
+    >>> table = states(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"))
     >>> table.filter(step=0)["history"].unique().to_list()
     ['nothing to send']
     """
@@ -94,7 +94,7 @@ def density(runs: Trajectories, by: str | Sequence[str] | None = "arm") -> Resul
     Averaged over the calls of a run, then over runs; t interval clustered by task.
 
     >>> import loaders
-    >>> found = density(loaders.load("sample_logs/study"), by="format").frame
+    >>> found = density(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"), by="format").frame
     >>> found["value"].drop_nulls().is_between(0, 1).all()
     True
     """
@@ -114,7 +114,7 @@ def interleaving(runs: Trajectories, by: str | Sequence[str] | None = "arm") -> 
     response and whose log can show thinking, the share that think before they act.
 
     >>> import loaders
-    >>> found = interleaving(loaders.load("sample_logs/study"), by="format").frame
+    >>> found = interleaving(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"), by="format").frame
     >>> found["value"].drop_nulls().is_between(0, 1).all()
     True
     """

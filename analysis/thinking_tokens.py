@@ -286,7 +286,7 @@ def token_accounting(
     (medians). ``runs(role="none")`` opens the runs of a policy. ``token_account`` has a row per run.
 
     >>> import loaders
-    >>> found = token_accounting(loaders.load("sample_logs/study"), by="format").frame
+    >>> found = token_accounting(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"), by="format").frame
     >>> found["agree"].to_list() == found["checked"].to_list()
     True
     """

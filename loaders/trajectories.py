@@ -94,7 +94,7 @@ class Trajectories:
         the same. A store is so as it lies; tables in memory are sorted where they are not.
 
         >>> import loaders, polars as pl
-        >>> runs = loaders.load("sample_logs/study")
+        >>> runs = loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval")
         >>> same = pl.col("tool") == pl.col("tool").shift(1)
         >>> runs.clustered("events").group_by("run").agg(same.sum()).collect().height == len(runs)
         True
@@ -110,7 +110,7 @@ class Trajectories:
         What looks at one run at a time can go through a store of any size in the memory of one part.
 
         >>> import loaders
-        >>> runs = loaders.load("sample_logs/study")
+        >>> runs = loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval")
         >>> sum(len(part) for part in runs.parts(events=500)) == len(runs)
         True
         """

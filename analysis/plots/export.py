@@ -72,7 +72,7 @@ def export(
 
     >>> import loaders, tempfile
     >>> from analysis import outcomes
-    >>> rates = outcomes.success(loaders.load("sample_logs/study"), by="format")
+    >>> rates = outcomes.success(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"), by="format")
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     export(rates, f"{folder}/fig1", formats=["svg"]).files[-1].name
     'fig1.json'

@@ -131,7 +131,7 @@ def chart(
 
     >>> import loaders
     >>> from analysis import breakdown
-    >>> steps = breakdown.by_step(loaders.load("sample_logs/study"))
+    >>> steps = breakdown.by_step(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"))
     >>> type(chart(steps)).__name__
     'LayerChart'
     """

@@ -36,7 +36,7 @@ class AblationBuilder(Stack):
     Raises ``DerailError`` for an unknown column.
 
     >>> import loaders
-    >>> builder = AblationBuilder(loaders.load("sample_logs/study/{arm}/*.eval"))
+    >>> builder = AblationBuilder(loaders.load("sample_logs/study/{arm}/planner-1/inspect/timeout.eval"))
     >>> builder.choose(factors=["arm"], outcome="success")
     >>> print(builder.code)  # doctest: +ELLIPSIS
     import analysis

@@ -44,7 +44,7 @@ class BreakdownFinder(Stack):
     Raises ``DerailError`` for an unknown column.
 
     >>> import loaders
-    >>> finder = BreakdownFinder(loaders.load("sample_logs/study/{arm}/*.eval"), by="arm")
+    >>> finder = BreakdownFinder(loaders.load("sample_logs/study/{arm}/planner-1/inspect/timeout.eval"), by="arm")
     >>> finder.brush(1, 2)
     >>> finder.pairs["step"].is_between(1, 2).all()
     True

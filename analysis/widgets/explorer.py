@@ -45,8 +45,8 @@ class Explorer(Stack):
     Raises ``DerailError`` for an unknown column.
 
     >>> import loaders
-    >>> explorer = Explorer(loaders.load("sample_logs/study/{arm}/*.eval"))
-    >>> explorer.pick("dropped")
+    >>> explorer = Explorer(loaders.load("sample_logs/study/{arm}/planner-1/inspect/timeout.eval"))
+    >>> explorer.pick("none")
     >>> explorer.open_run(explorer.table["trajectory_id"][0])
     >>> explorer.select(1)
     >>> explorer.event["kind"]

@@ -36,7 +36,7 @@ class FigureStudio(Stack):
 
     >>> import loaders
     >>> from analysis import outcomes
-    >>> rates = outcomes.success(loaders.load("sample_logs/study/{arm}/*.eval"))
+    >>> rates = outcomes.success(loaders.load("sample_logs/study/{arm}/planner-1/inspect/timeout.eval"))
     >>> studio = FigureStudio(rates)
     >>> studio.choose(width=3.25)
     >>> 308 < studio.preview.width <= 312

@@ -30,7 +30,7 @@ def conditions(runs: Trajectories) -> list[str]:
     A column counts where it has from 2 to 24 values.
 
     >>> import loaders
-    >>> conditions(loaders.load("sample_logs/study/{arm}/*.eval"))[0]
+    >>> conditions(loaders.load("sample_logs/study/{arm}/planner-1/inspect/timeout.eval"))[0]
     'arm'
     """
     names = list(dict.fromkeys([*runs.labels, *_CANDIDATES]))

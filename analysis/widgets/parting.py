@@ -44,7 +44,7 @@ def partings(
     Raises ``DerailError`` for an unknown column.
 
     >>> import loaders
-    >>> runs = loaders.load("sample_logs/study/{arm}/*.eval")
+    >>> runs = loaders.load("sample_logs/study/{arm}/planner-1/inspect/timeout.eval")
     >>> partings(runs, "arm", "dropped", "kept")["what"].null_count()
     0
     """

@@ -25,7 +25,7 @@ class Timeline(Piece):
     Raises ``KeyError`` for an unknown run.
 
     >>> import loaders
-    >>> runs = loaders.load("sample_logs/study")
+    >>> runs = loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval")
     >>> line = Timeline(runs, runs.ids[0])
     >>> line.next_call()
     >>> line.kind
