@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 from small import Rows, runs_of
 
+import loaders
 from loaders import Trajectories
 from loaders.card import _COLOURS, summarize
+from loaders.marks import is_simulated
 from loaders.schema import OUTCOMES, PROBLEMS
 
 PLANTED = "<script>alert('x')</script>\"'><img src=x onerror=alert(1)>\x1b[2J\x1b]0;owned\x07\r\n"
@@ -201,3 +205,24 @@ def test_colours_stand_out_on_light_and_on_dark_pages(runs: Trajectories) -> Non
     assert not re.search(r"[;{]color:", style)  # text takes the page's own colour
     assert not re.search(r"background(-color)?:(?!none)", style)
     assert all(rule.startswith(".derail-") for rule in re.findall(r"[}>]([^{}<>]+)\{", style))
+
+
+def test_simulated_runs_are_counted_wherever_they_go(tmp_path: Path) -> None:
+    """By a file above the logs or by the log's own metadata; through filters, stores, sums and saves."""
+    log = {"messages": [{"role": "user", "content": "Look."}], "success": True}
+    for name, more in (("real", {}), ("told", {"about": {"simulated": True}}), ("beside/deep", {})):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        (folder / "log.jsonl").write_text(json.dumps({**log, **more, "task_id": name}) + "\n")
+    (tmp_path / "beside" / "SIMULATED").write_text("by our own planner")
+    (tmp_path / "real" / "note.json").write_text('{"text": "\\"simulated\\": true"}')
+    runs = loaders.load([tmp_path / name for name in ("real", "told", "beside")])
+    marked = runs.trajectories.filter(is_simulated()).collect()
+    assert marked["task_id"].sort().to_list() == ["beside/deep", "told"]
+    assert summarize(runs).simulated == 2
+    assert "simulated" in repr(runs)
+    assert "2 runs: no real model is in them" in runs._repr_html_()
+    again = loaders.scan(runs.save(tmp_path / "store"))
+    assert summarize(again).simulated == 2
+    assert summarize(again.filter(task_id="told")).simulated == 1
+    assert "simulated" not in repr(runs.filter(task_id="real"))
