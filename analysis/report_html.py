@@ -22,6 +22,7 @@ _RUNS_IN_A_LIST: Final = 40
 _CHART_WIDTH: Final = 345
 _RUNS_IN_THE_INDEX: Final = 3_000
 _ROWS_IN_A_TABLE: Final = 40
+_WARNINGS: Final = 3
 _LONGEST_CELL: Final = 100
 _LONGEST_TEXT: Final = 300
 _LONGEST_SENTENCE: Final = 1_200
@@ -82,6 +83,15 @@ def _list(lines: Sequence[str], name: str = "") -> str:
     return f"<ul{f' class={name}' if name else ''}>{items}</ul>" if items else ""
 
 
+def _warnings(result: Result) -> str:
+    shown = [escape(_cut(text, _LONGEST_SENTENCE)) for text in result.warnings]
+    if len(shown) > _WARNINGS + 1:
+        rest = "".join(f"<p>{text}</p>" for text in shown[_WARNINGS:])
+        more = f"<details><summary>{len(shown) - _WARNINGS} more</summary>{rest}</details>"
+        shown = [*shown[:_WARNINGS], more]
+    return "<ul class=warnings><li>" + "</li><li>".join(shown) + "</li></ul>" if shown else ""
+
+
 def _behind_the_answer(report: Report, known: set[str]) -> str:
     """The runs behind the sentence at the top: those of the section that it was read from."""
     for section in report.sections:
@@ -105,7 +115,7 @@ def _section(section: Section, known: set[str]) -> str:
     return (
         f'<section id="{section.name}"><h2>{escape(section.question)}</h2>'
         f"<p class='lead'>{escape(_whole(section.answer))}</p>{_chart(result)}"
-        f"{_list(result.warnings, 'warnings')}"
+        f"{_warnings(result)}"
         f"<details class='numbers'><summary>Numbers, and the runs behind each</summary>"
         f"{_table(result, known)}</details>"
         f"<p class='method'>{escape(result.method)}</p></section>"

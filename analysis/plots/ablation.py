@@ -73,11 +73,13 @@ def compare(result: Result, width: int) -> Any:
             tooltip=["label", "of", "success"],
         )
     )
-    numbers = (
-        alt.Chart(ends)
-        .mark_text(dy=-13, fontSize=SMALL_SIZE)
-        .encode(y=y, x="success:Q", text=alt.Text("success:Q", format=".1%"))
-    )
+    told = alt.Chart(ends).encode(y=y, x="success:Q", text=alt.Text("success:Q", format=".1%"))
+    numbers = [  # one above and one beneath, so that near rates stay legible
+        told.transform_filter(alt.FieldEqualPredicate(field="of", equal=name)).mark_text(
+            dy=dy, fontSize=SMALL_SIZE
+        )
+        for name, dy in ((arm, -12), (baseline, 13))
+    ]
     bare = alt.Y("label:N", title=None, sort=order, axis=None)
     paired = intervals(
         alt.Chart(
@@ -92,7 +94,7 @@ def compare(result: Result, width: int) -> Any:
     )
     height = alt.Step(40)
     return alt.hconcat(
-        alt.layer(bar, dots, numbers).properties(width=each, height=height),
+        alt.layer(bar, dots, *numbers).properties(width=each, height=height),
         paired.properties(width=each, height=height),
         spacing=24,
     )
