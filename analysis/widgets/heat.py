@@ -17,7 +17,7 @@ MEASURES: Final = {
     "runs": "number of runs",
 }
 ANY_TOOL: Final = "all runs"
-HEAD: Final = 10
+HEAD: Final = 8
 FEW: Final = 10
 
 

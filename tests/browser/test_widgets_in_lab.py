@@ -83,6 +83,8 @@ def brush(widget: Locator, first: int, last: int, steps: int) -> None:
 @shows("from a cell")
 def test_clicks_lead_from_a_cell_to_the_raw_record(widget: Locator) -> None:
     page = widget.page
+    expect(widget.locator(".timeline")).to_contain_text("Click a run to see its events.")
+    expect(widget.locator(".timeline canvas:visible")).to_have_count(0)
     widget.locator(".heatmap td button").nth(1).click()
     expect(widget.locator(".heatmap td button[aria-pressed=true]")).to_have_count(1)
     widget.locator(".runlist tbody tr").first.click()

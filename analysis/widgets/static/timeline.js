@@ -141,6 +141,7 @@ export default {
     function buildTools() {
       const all = strips();
       tools.hidden = strip.hidden = legend.hidden = where.hidden = !all.length;
+      overview.hidden = true; // until it is drawn
       nothing.hidden = Boolean(all.length);
       nothing.textContent = model.get("when_empty");
       strip.setAttribute("aria-label", visible(`timeline of ${all.map((s) => s.label).join(" and ") || "no run"}`));
