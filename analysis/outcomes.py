@@ -171,7 +171,7 @@ def means(
     Raises ``DerailError`` where no run has it.
 
     >>> import loaders
-    >>> found = means(loaders.load("sample_logs/study"), "steps", by=None)
+    >>> found = means(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"), "steps", by=None)
     >>> found.frame["mean"].item() > 1
     True
     """
@@ -218,7 +218,7 @@ def error_rates(runs: Trajectories) -> pl.DataFrame:
     (Yang et al. 2023) reports it, which is not the share of all responses pooled.
 
     >>> import loaders
-    >>> shares = error_rates(loaders.load("sample_logs/study"))
+    >>> shares = error_rates(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"))
     >>> shares["value"].is_between(0, 1).all()
     True
     """
