@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from generator import faultless, made, truth  # noqa: F401 - fixtures of what tests sample logs
+from generator import faultless, made, truth
 
 import loaders
 
+__all__ = ["faultless", "made", "truth"]  # fixtures of what tests sample logs
 collect_ignore = ["peers"]  # scripts that run in environments of their own
 if "PYTEST_XDIST_WORKER" in os.environ:
     collect_ignore.append("browser")  # one server and one browser: pytest tests/browser, by itself

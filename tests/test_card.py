@@ -220,9 +220,9 @@ def test_simulated_runs_are_counted_wherever_they_go(tmp_path: Path) -> None:
     marked = runs.trajectories.filter(is_simulated()).collect()
     assert marked["task_id"].sort().to_list() == ["beside/deep", "told"]
     assert summarize(runs).simulated == 2
-    assert "simulated" in repr(runs)
+    assert "2 runs: no real model" in repr(runs)
     assert "2 runs: no real model is in them" in runs._repr_html_()
     again = loaders.scan(runs.save(tmp_path / "store"))
     assert summarize(again).simulated == 2
     assert summarize(again.filter(task_id="told")).simulated == 1
-    assert "simulated" not in repr(runs.filter(task_id="real"))
+    assert "no real model" not in repr(runs.filter(task_id="real"))
