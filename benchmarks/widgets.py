@@ -1,6 +1,6 @@
 """How long each click in a widget takes, on a store of a million events.
 
-    uv run python benchmarks/widgets.py [--events 1000000] [--study "sample_logs/study/{arm}/*.eval"]
+    uv run python benchmarks/widgets.py [--events 1000000] [--study "sample_logs/study/{arm}/planner-1/inspect/*.eval"]
 
 A synthetic store is written to a temporary folder and scanned; then each callback is called as the
 browser would call it. What is printed is seconds per click and the peak memory of the process.
@@ -183,7 +183,7 @@ def main() -> None:
     """Print the table for the study and for the synthetic store."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--events", type=int, default=1_000_000)
-    options.add_argument("--study", default="sample_logs/study/{arm}/*.eval")
+    options.add_argument("--study", default="sample_logs/study/{arm}/planner-1/inspect/*.eval")
     given = options.parse_args()
     study = loaders.load(given.study, progress=False)
     small = timed(study)

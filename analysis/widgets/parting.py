@@ -45,7 +45,7 @@ def partings(
 
     >>> import loaders
     >>> runs = loaders.load("sample_logs/study/{arm}/planner-1/inspect/timeout.eval")
-    >>> partings(runs, "arm", "dropped", "kept")["what"].null_count()
+    >>> partings(runs, "arm", "none", "all")["what"].null_count()
     0
     """
     keys = columns(pair, runs)
