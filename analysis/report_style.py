@@ -21,7 +21,7 @@ header{padding:0 0 10px}
 .answer>details{margin:14px 0 0}
 .notes{color:var(--soft);margin:16px 0 0;padding-left:18px;font-size:13.5px}
 nav{display:flex;flex-wrap:wrap;gap:4px 20px;margin:22px 0 16px;padding:12px 0;border-top:1px solid var(--line);border-bottom:1px solid var(--line);font-size:13.5px}
-.grid{display:grid;gap:18px;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));align-items:stretch}
+.grid{display:grid;gap:18px;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));align-items:start}
 section{background:var(--paper);border:1px solid var(--line);border-radius:12px;padding:20px 22px 16px;min-width:0;scroll-margin-top:12px}
 .grid+section,section+section,section.card{margin-top:18px}
 .grid>section{margin-top:0}

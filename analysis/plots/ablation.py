@@ -160,12 +160,13 @@ def factors(result: Result, width: int) -> Any:
     if shown.is_empty():
         raise DerailError("every effect was refused: too few tasks have all that they need")
     domain = ["main", "interaction"]
+    few = shown.height <= 12
     drawn = intervals(
         alt.Chart(shown).encode(y=alt.Y("effect:N", title=None, sort=shown["effect"].to_list())),
         "difference",
         "difference of success, 95 % interval",
         tooltip=["effect", "kind", "difference", "low", "high", "p_adjusted", "tasks", "runs"],
-        text=alt.Text("difference:Q", format="+.1%"),
+        text=alt.Text("difference:Q", format="+.1%") if few else None,
         axis=percent("+.0%"),
         colour=alt.Color(
             "kind:N",
@@ -178,7 +179,7 @@ def factors(result: Result, width: int) -> Any:
         ),
         reference=0,
     )
-    return drawn.properties(width=width, height=alt.Step(34))
+    return drawn.properties(width=width, height=alt.Step(34 if few else 14))
 
 
 @draws("power")
