@@ -9,6 +9,9 @@ import polars as pl
 from analysis import perturbation_messages as said
 from analysis.signals import family_of
 
+_TELLING_KEYS = (
+    r'"(?:error|error_message|exception|status|success|status_code|statusCode|code)"\s*:|\\u'
+)
 KEYS: Final = ("run", "trajectory_id", "seq", "step", "tool")
 
 
@@ -34,7 +37,8 @@ def with_features(table: pl.DataFrame) -> pl.DataFrame:
     )
     parsed = pl.when("json_like").then(pl.col("text").str.json_path_match("$"))
     table = table.with_columns(parsed.is_not_null().alias("json"))
-    own = pl.when("json").then(pl.col("text"))
+    # Only a response that has one of the keys is parsed for each of them; a key may be escaped.
+    own = pl.when(pl.col("json") & text.str.contains(_TELLING_KEYS)).then(pl.col("text"))
     return table.with_columns(
         pl.coalesce(
             own.str.json_path_match("$.error"),

@@ -25,8 +25,9 @@ _KEYED = ("trajectories", "steps", "events")
 _ORDER = {"trajectories": ("run",), "steps": ("run", "step"), "events": ("run", "seq")}
 
 
-PART_EVENTS = 1 << 18
-"""About how many events a part of ``Trajectories.parts`` has: some 100 MB of text at most, as logs go."""
+PART_EVENTS = 1 << 16
+"""About how many events a part of ``Trajectories.parts`` has; with four times as many, detection takes as
+long and twice the memory."""
 
 
 class Trajectories:
