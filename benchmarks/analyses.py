@@ -271,7 +271,7 @@ def main() -> None:
         scan = median(_run(store, "counts", "scan")["cpu"] for _ in range(ROUNDS))
         lines += [
             "",
-            "Whole analyses, beside a bare scan of the text of all tool responses.",
+            "Whole analyses, each run once, beside a bare scan of the text of all tool responses.",
             "",
             "| analysis | CPU | MB | times a scan |",
             "|---|---:|---:|---:|",
