@@ -356,6 +356,22 @@ def test_exchanged_arms_and_what_is_missing(runs: Trajectories) -> None:
     assert "two values" in alone.note.texts[-1]
 
 
+def test_runs_of_a_pair_are_alike_in_all_other_factors() -> None:
+    crossed = study(models=("small", "large"))
+    finder = BreakdownFinder(crossed, by="arm")
+    assert finder.pair == ["task_id", "trial", "model"]
+    models = dict(crossed.trajectories.select("trajectory_id", "model").collect().iter_rows())
+    pairs = finder.all_pairs
+    assert pairs.height == 2 * TASKS
+    assert [models[a] for a in pairs["trajectory_a"]] == [models[b] for b in pairs["trajectory_b"]]
+    assert BreakdownFinder(crossed, by="arm", pair=["task_id"]).pair == ["task_id"]
+    builder = AblationBuilder(crossed, factors="arm")
+    assert builder.controls.values["pair"] == ["task_id", "trial", "model"]
+    assert not any("share a key" in text for text in builder.note.texts)
+    builder.choose(factors=["model"])
+    assert builder.controls.values["pair"] == ["task_id", "trial", "arm"]
+
+
 # ---------------------------------------------------------------------- ablation builder
 
 

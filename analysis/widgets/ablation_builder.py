@@ -9,7 +9,7 @@ import polars as pl
 
 from analysis import ablation
 from analysis.results import Result
-from analysis.widgets.overview import Overview
+from analysis.widgets.overview import Overview, held_equal, most_paired
 from analysis.widgets.pieces import Code, Controls, Effects, Note
 from analysis.widgets.runtable import RunTable
 from analysis.widgets.stack import Stack, columns_to_compare
@@ -30,7 +30,8 @@ class AblationBuilder(Stack):
     within tasks (``ablation.factors``). ``result`` is what that function returned, ``code`` the Python
     that made it; ``behind`` are the runs behind the effect that was clicked.
 
-    ``factors``: the factors at first; by default the first condition with two values or more.
+    ``factors``: the factors at first; by default the one whose arms have most pairs.
+    ``pair``: in what the runs of a pair are alike; by default task, trial and all other conditions.
     ``name``: what the runs are called in the code; by default their name in the notebook.
 
     Raises ``DerailError`` for an unknown column.
@@ -47,7 +48,7 @@ class AblationBuilder(Stack):
         self,
         runs: Trajectories,
         factors: str | Sequence[str] | None = None,
-        pair: Sequence[str] = ("task_id", "trial"),
+        pair: Sequence[str] | None = None,
         name: str | None = None,
     ) -> None:
         self.runs = runs
@@ -55,9 +56,13 @@ class AblationBuilder(Stack):
         self._about = Overview(runs)
         table = self._about.table
         given = [factors] if isinstance(factors, str) else list(factors or ())
-        columns_to_compare(runs, table, *given, *pair)
+        columns_to_compare(runs, table, *given, *(pair or ()))
         self._factors = columns_to_compare(runs, table, *given)
-        asked = given or self._factors[:1]
+        first = most_paired(table, self._factors)
+        asked = given or ([first] if first else [])
+        self._asked_pair = pair
+        if pair is None:
+            pair = held_equal(table, asked[0] if asked else None, self._factors)
         self._pairing = list(dict.fromkeys([*pair, "task_id", "trial", *self._factors]))
         self.result: Result | None = None
         self.behind: Trajectories | None = None
@@ -67,6 +72,7 @@ class AblationBuilder(Stack):
         self.effects = Effects(title="Effects", when_empty="Choose at least one factor.")
         self.list = RunTable(when_empty="Click an effect to see the runs behind it.")
         self._code = Code(title="The Python that made it")
+        self._last: tuple[list[str], list[str]] = (asked, list(pair))
         self.controls.values = {"factors": asked, "outcome": "success", "pair": list(pair), "baseline": ""}  # fmt: skip
         self._set_controls()
         self._compute()
@@ -145,6 +151,15 @@ class AblationBuilder(Stack):
 
     def _changed(self, values: dict[str, Any]) -> None:
         before = self.controls.values
+        factors, pair = self._last
+        if values["factors"] != factors and values["pair"] == pair and self._asked_pair is None:
+            first = values["factors"][0] if values["factors"] else None
+            equal = held_equal(self._about.table, first, self._factors)
+            self._last = (values["factors"], equal)
+            if equal != pair:
+                self.controls.values = {**values, "pair": equal}  # and is heard here again
+                return
+        self._last = (values["factors"], values["pair"])
         self._set_controls()  # which may correct the values, and is heard here again
         if self.controls.values == before:
             self._compute()

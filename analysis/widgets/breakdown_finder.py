@@ -11,7 +11,7 @@ import polars as pl
 from analysis import breakdown
 from analysis.divergence import first_divergence
 from analysis.widgets.events import Reader
-from analysis.widgets.overview import Overview
+from analysis.widgets.overview import Overview, held_equal, most_paired
 from analysis.widgets.parting import SCHEMA, partings
 from analysis.widgets.pieces import Controls, Note, StepChart
 from analysis.widgets.runtable import RunTable
@@ -54,13 +54,14 @@ class BreakdownFinder(Stack):
         self,
         runs: Trajectories,
         by: str | None = None,
-        pair: Sequence[str] = ("task_id", "trial"),
+        pair: Sequence[str] | None = None,
     ) -> None:
         self.runs = runs
-        self.pair = list(pair)
+        self._asked_pair = pair
         self._about = Overview(runs)
         self._columns = columns_to_compare(runs, self._about.table, *([by] if by else []))
-        self._by = by or next(iter(self._columns), None)
+        self._by = by or most_paired(self._about.table, self._columns)
+        columns_to_compare(runs, self._about.table, *(pair or ()))
         self._counted_by: object = object()  # nothing yet
         self.all_pairs = pl.DataFrame(schema=SCHEMA)
 
@@ -123,6 +124,13 @@ class BreakdownFinder(Stack):
         Raises ``KeyError`` where that run has no such event.
         """
         self.timeline.select(seq, "ab".index(side))
+
+    @property
+    def pair(self) -> list[str]:
+        """In what the two runs of a pair are alike."""
+        if self._asked_pair is not None:
+            return list(self._asked_pair)
+        return held_equal(self._about.table, self._by, self._columns)
 
     @property
     def pairs(self) -> pl.DataFrame:

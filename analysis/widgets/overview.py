@@ -41,6 +41,35 @@ def conditions(runs: Trajectories) -> list[str]:
     return [name for name in names if 2 <= counts[name] <= MOST_LEVELS]
 
 
+def held_equal(table: pl.DataFrame, by: str | None, columns: Sequence[str]) -> list[str]:
+    """What names a pair by default: task, trial, and every other column that was crossed with ``by``.
+
+    Where several factors were varied, a pair of runs must be alike in all of them but one. A column
+    counts where demanding it costs no pairs.
+    """
+    names = ["task_id", "trial"]
+    for name in columns if by is not None else ():
+        more = [*names, name]
+        if name in (by, *names) or table.select(more).n_unique() == table.select(names).n_unique():
+            continue  # what the others tell already
+        if _paired(table, by, more) >= max(1, _paired(table, by, names)):
+            names = more
+    return names
+
+
+def most_paired(table: pl.DataFrame, columns: Sequence[str]) -> str | None:
+    """The condition whose arms meet on most tasks and trials; the first of several."""
+    keys = ["task_id", "trial"]
+    return max(columns, key=lambda name: _paired(table, name, keys), default=None)
+
+
+def _paired(table: pl.DataFrame, by: str | None, keys: Sequence[str]) -> int:
+    if by is None or by in keys:
+        return 0
+    arms = table.group_by(keys).agg(pl.col(by).drop_nulls().n_unique())
+    return arms.filter(pl.col(by) > 1).height
+
+
 @dataclass
 class Overview:
     """A row per run (``table``), a row per run and tool (``tools``), and the perturbed responses.
