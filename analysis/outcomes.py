@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
+import numpy as np
 import polars as pl
 
 from analysis.results import Result
@@ -15,6 +16,8 @@ from loaders import Trajectories
 from loaders.errors import DerailError
 
 MIN_RUNS = 10
+MIN_TASKS: Final = 5
+_REPEATS: Final = 1_000
 
 
 def columns(by: str | Sequence[str] | None, runs: Trajectories) -> list[str]:
@@ -115,7 +118,7 @@ def success(
         e = clustered_mean(
             group["success"].cast(pl.Float64).to_list(), group["task"].to_list(), level
         )
-        enough = e.n >= MIN_RUNS and e.clusters >= 5
+        enough = e.n >= MIN_RUNS and e.clusters >= MIN_TASKS
         rows.append(
             (
                 *key,
@@ -249,13 +252,20 @@ def _values(runs: Trajectories, of: str | pl.DataFrame) -> pl.DataFrame:
 
 
 def pass_k(
-    runs: Trajectories, by: str | Sequence[str] | None = None, k: int | None = None
+    runs: Trajectories,
+    by: str | Sequence[str] | None = None,
+    k: int | None = None,
+    *,
+    band: Literal["wilson", "bootstrap"] = "wilson",
+    level: float = 0.95,
 ) -> Result:
     """pass^k: the chance that k trials of a task all succeed, for k = 1, 2, ...
 
     Unbiased, C(c, k) / C(n, k) averaged over tasks; tasks with fewer than k trials are left out of
-    that k. ``frame`` columns: ``by`` columns, ``k``, ``pass_k``, ``se``, ``low``, ``high`` (clustered
-    by task), ``tasks``. ``k``: the largest to compute; by default the most common number of trials.
+    that k. ``frame`` columns: ``by`` columns, ``k``, ``pass_k``, ``se``, ``low``, ``high``
+    (null for fewer than 5 tasks), ``tasks``. ``k``: the largest to compute; by default the most common
+    number of trials. ``band``: ``wilson`` (clustered by task), or ``bootstrap``, percentiles of 1,000
+    samples of tasks, as papers draw it; that one has no width where all tasks agree.
 
     >>> import loaders
     >>> curve = pass_k(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"))
@@ -283,7 +293,9 @@ def pass_k(
             ]
             if estimates:
                 e = clustered_mean(estimates, range(len(estimates)))
-                interval = (e.se, *share_interval(e)) if e.n >= 5 else (None, None, None)
+                drawn = band == "bootstrap"
+                low_high = _task_bootstrap(estimates, level) if drawn else share_interval(e, level)
+                interval = (e.se, *low_high) if e.n >= MIN_TASKS else (None, None, None)
                 rows.append((*key, size, e.value, *interval, e.n))
     schema = {
         **{n: table.schema[n] for n in names},
@@ -298,11 +310,26 @@ def pass_k(
         kind="pass_k",
         title="pass^k",
         frame=pl.DataFrame(rows, schema=schema, orient="row").sort(*names, "k"),
-        method="Unbiased C(c,k)/C(n,k), averaged over tasks; Wilson interval over tasks.",
+        method="Unbiased C(c,k)/C(n,k), averaged over tasks; "
+        + (
+            f"{level:.0%} percentile band of {_REPEATS:,} bootstrap samples of tasks."
+            if band == "bootstrap"
+            else "Wilson interval over tasks."
+        ),
         keys=tuple(names),
         members=table.select(*names, "trajectory_id", pl.lit("trial").alias("role")),
         source=runs,
     )
+
+
+def _task_bootstrap(estimates: list[float], level: float) -> tuple[float, float]:
+    """Percentiles of the mean over tasks that are drawn anew, the same draws in each run."""
+    per_task = np.asarray(estimates)
+    tasks = per_task.size
+    drawn = np.random.default_rng(0).multinomial(tasks, np.full(tasks, 1 / tasks), size=_REPEATS)
+    tail = (1 - level) / 2
+    low, high = np.quantile(drawn @ per_task / tasks, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def rate_text(value: float | None) -> str:

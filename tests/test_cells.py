@@ -124,10 +124,11 @@ def test_the_hazard_by_step_has_an_interval_around_it(runs: Trajectories) -> Non
     assert frame["hazard"].to_list() == (frame["failed"] / frame["at_risk"]).to_list()
 
 
-def test_pass_k_has_a_band_like_that_of_a_mean_over_tasks(runs: Trajectories) -> None:
+def test_pass_k_has_the_band_of_a_bootstrap_over_tasks(runs: Trajectories) -> None:
     """For k = 1 it is that of a mean of independent tasks, so the normal interval is near."""
-    first, *_, last = outcomes.pass_k(runs).frame.iter_rows(named=True)
+    curve = outcomes.pass_k(runs, band="bootstrap")
+    first, *_, last = curve.frame.iter_rows(named=True)
     assert first["low"] == pytest.approx(first["pass_k"] - 1.96 * first["se"], abs=0.015)
     assert first["high"] == pytest.approx(first["pass_k"] + 1.96 * first["se"], abs=0.015)
     assert 0 <= last["low"] <= last["pass_k"] <= last["high"] <= 1
-    assert outcomes.pass_k(runs).frame.equals(outcomes.pass_k(runs).frame)
+    assert curve.frame.equals(outcomes.pass_k(runs, band="bootstrap").frame)

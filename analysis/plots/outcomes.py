@@ -47,6 +47,26 @@ def success(result: Result, width: int) -> Any:
     return drawn.properties(width=width, height=alt.Step(40))
 
 
+@draws("means")
+def means(result: Result, width: int) -> Any:
+    """The mean of a number of each run, for each group, as a dot with its 95 % interval.
+
+    From ``outcomes.means``: columns ``mean``, ``low``, ``high``, ``tasks``, ``runs``.
+    """
+    frame = result.frame.with_columns(label(result.keys).alias("label")).select(
+        "label", "mean", "low", "high", "tasks", "runs"
+    )
+    drawn = intervals(
+        alt.Chart(frame).encode(y=alt.Y("label:N", title=None, sort=None)),
+        "mean",
+        f"{result.title.lower()}, 95 % interval",
+        tooltip=["label", "mean", "low", "high", "tasks", "runs"],
+        text=alt.Text("mean:Q", format=".3~g"),
+        scale=alt.Scale(zero=False),
+    )
+    return drawn.properties(width=width, height=alt.Step(36))
+
+
 @draws("pass_k")
 def pass_k(result: Result, width: int) -> Any:
     """The chance that k trials of a task all succeed, a line for each group with its 95 % band.
