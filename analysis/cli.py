@@ -1,4 +1,4 @@
-"""The command line: ``derail report``, ``derail load``, ``derail formats``, ``derail lab``."""
+"""The command line: ``derail report``, ``load``, ``convert``, ``formats``, ``lab``."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def report(
     baseline: str | None = None,
     format: str | None = None,
 ) -> None:
-    """Read logs and answer: where does performance break down?
+    """Read logs, or a store, and answer: where does performance break down?
 
     Parameters
     ----------
     paths
-        Files, folders, globs, or templates such as 'runs/{arm}/*.json'.
+        Files, folders, globs, or templates such as 'runs/{arm}/*.json'; or one store.
     html
         Also write a self-contained HTML file, in which each number opens its runs.
     by
@@ -61,7 +61,7 @@ def report(
         Name of the format, where detection by content is not wanted.
     """
     console = Console(highlight=False)
-    runs = loaders.load(_given(paths), format=format)
+    runs = _runs(paths, format)
     made = reports.make(runs, by=by, pair=pair or None, baseline=baseline)
     _print_report(console, made)
     if html is not None:
@@ -73,19 +73,19 @@ def report(
 
 @app.command
 def load(*paths: str, format: str | None = None, problems: int = 50) -> None:
-    """Read logs and show what they hold, and what could not be read.
+    """Read logs, or a store, and show what they hold, and what could not be read.
 
     Parameters
     ----------
     paths
-        Files, folders, globs, or templates.
+        Files, folders, globs, or templates; or one store.
     format
         Name of the format, where detection by content is not wanted.
     problems
         How many problems to list.
     """
     console = Console(highlight=False)
-    runs = loaders.load(_given(paths), format=format)
+    runs = _runs(paths, format)
     console.print(Text(_printable(repr(runs))))
     rows = runs.problems.collect()
     if rows.height:
@@ -96,6 +96,30 @@ def load(*paths: str, format: str | None = None, problems: int = 50) -> None:
         console.print(table)
         if rows.height > problems:
             console.print(Text(f"and {rows.height - problems} more; --problems shows more"))
+
+
+@app.command
+def convert(*paths: str, format: str | None = None, resume: bool = True) -> None:
+    """Read logs of any size into a store, of which 'derail report STORE' takes only what it needs.
+
+    Call it again for new or changed logs, or after it was stopped: what is done is not done again.
+
+    Parameters
+    ----------
+    paths
+        Files, folders, globs, or templates with logs; then the folder of the store.
+    format
+        Name of the format, where detection by content is not wanted.
+    resume
+        Whether to keep what the store has already; --no-resume reads everything anew.
+    """
+    if len(paths) < 2:
+        raise DerailError("name logs and a store, for example: derail convert logs/ store/")
+    *src, store = paths
+    runs = loaders.convert(src, store, resume=resume, format=format)
+    console = Console(highlight=False)
+    console.print(Text(_printable(repr(runs))))
+    console.print(Text(_printable(f"\nWritten: {store} (derail report {store})"), style="dim"))
 
 
 @app.command
@@ -119,6 +143,14 @@ def lab() -> None:
     folder = Path(__file__).parent.parent / "notebooks"
     start: Any = LabApp
     start.launch_instance(argv=[str(folder) if folder.is_dir() else "."])
+
+
+def _runs(paths: tuple[str, ...], format: str | None) -> loaders.Trajectories:
+    """The runs of a store, or of logs."""
+    given = _given(paths)
+    if len(given) == 1 and (Path(given[0]) / "derail.json").is_file():
+        return loaders.scan(given[0])
+    return loaders.load(given, format=format)
 
 
 def _given(paths: tuple[str, ...]) -> list[str]:

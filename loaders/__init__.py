@@ -1,10 +1,11 @@
 """Loaders: the logs of many agent frameworks in one trajectory schema.
 
-``load`` reads logs, ``available`` lists the formats, ``scan`` opens what ``save`` kept,
-``export`` writes runs out for other tools.
+``load`` reads logs, ``convert`` writes them into a store, which ``scan`` opens, ``available`` lists
+the formats, ``export`` writes runs out for other tools.
 """
 
 from loaders.accounting import coverage
+from loaders.converting import convert
 from loaders.errors import DerailError, LoadError, UnreadableRecord
 from loaders.exports import export
 from loaders.memory import from_frame, from_messages
@@ -20,6 +21,7 @@ __all__ = [
     "UnreadableRecord",
     "attach_wire",
     "available",
+    "convert",
     "coverage",
     "export",
     "from_frame",

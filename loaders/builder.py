@@ -32,6 +32,7 @@ from loaders.values import as_json, fingerprint, is_array, is_object, well_forme
 
 _ROWS_PER_CHUNK = 16_384
 _BYTES_PER_CHUNK = 32 << 20
+_CHUNKS_HELD = 4
 _REASON_CHARS, _ERROR_CHARS = 500, 250
 _EVENT_COLUMNS = [name for name in EVENTS if name != "trajectory_id"]
 _STEP_COLUMNS = [name for name in STEPS if name != "trajectory_id"]
@@ -42,9 +43,16 @@ Frames = dict[str, pl.DataFrame]
 
 
 class Builder:
-    """Collects what formats tell of the runs in many sources; ``frames`` is what came of it."""
+    """Collects what formats tell of the runs in many sources; ``frames`` is what came of it.
 
-    def __init__(self) -> None:
+    ``hand_over`` takes the trajectories, steps and events of the runs told so far whenever there are
+    enough of them; ``frames`` then holds the rest, and memory stays bounded in one large source too.
+    """
+
+    def __init__(self, hand_over: Callable[[Frames], None] | None = None) -> None:
+        self._hand_over = hand_over
+        self._runs_handed_over = 0
+        self._bytes_held = self._bytes_known = 0
         self.format = ""
         self.logs_thinking = "if_present"
         self.event_rows: list[tuple[Any, ...]] = []
@@ -80,9 +88,10 @@ class Builder:
         self._close_run()
         source = self._reading
         identity = (self.format, source.hash, native_id or "", str(self._runs_in_source))
+        number = self._runs_handed_over + len(self._run_rows)
         run = Run(
             self,
-            len(self._run_rows),
+            number,
             {
                 "trajectory_id": short_id(*identity),
                 "native_id": native_id,
@@ -90,7 +99,7 @@ class Builder:
                 "source_hash": source.hash,
                 "source_pos": pos,
                 "format": self.format,
-                "run": len(self._run_rows),
+                "run": number,
                 **columns,
             },
         )
@@ -144,6 +153,7 @@ class Builder:
         self._source, self.format, self.logs_thinking = source, format_name, logs_thinking
         self._runs_in_source = self._unlisted = 0
         self._problems_before = len(self.problem_rows)
+        self._bytes_known = 0
 
     def end(self) -> None:
         """The source is read, or can't be read further: close the open run, keep its problems."""
@@ -154,12 +164,15 @@ class Builder:
             self._companions.update(companion.name for companion in file.companions)
             with suppress(OSError, UnreadableRecord):
                 self._bytes_in_chunk += file.size
+                self._bytes_held += file.size
             file.release()
         if self._unlisted:
             reason = f"{self._unlisted:,} more problems, not listed"
             self.problem_rows.append(self._problem_row(self._reading.name, None, "error", reason))
         if self._bytes_in_chunk >= _BYTES_PER_CHUNK:
             self.flush_events()
+        if self._bytes_held >= _BYTES_PER_CHUNK:
+            self._hand_over_runs()
 
     def has_problem(self, source: Source) -> bool:
         """Whether anything of the source being read was not read, or read with doubt."""
@@ -226,6 +239,10 @@ class Builder:
         self._run_rows.append(_run_row(run.columns))
         if len(self.event_rows) >= self.rows_per_chunk:
             self.flush_events()
+        told = self._reading.bytes_told
+        if told - self._bytes_known >= _BYTES_PER_CHUNK or len(self._chunks) >= _CHUNKS_HELD:
+            self._bytes_known = told
+            self._hand_over_runs()
 
     # ------------------------------------------------------------------ rows to columns
 
@@ -237,19 +254,24 @@ class Builder:
             self.event_rows.clear()
             self._chunks.append(self._redacted(frame, "text", "arguments"))
 
+    def _hand_over_runs(self) -> None:
+        """Let go of all runs told so far; only between two runs, or rows of one would lack their id."""
+        if self._hand_over is not None:
+            self.flush_events()
+            self._hand_over(self._runs_told())
+            self._runs_handed_over += len(self._run_rows)
+            self._bytes_held = 0
+            for handed_over in (self._run_rows, self._step_rows, self._chunks):
+                handed_over.clear()
+
     def frames(self) -> Frames:
-        """All tables of what was read; ``run`` ascends from 0."""
+        """All tables of what was read and not handed over; ``run`` ascends from 0."""
         self.flush_events()
-        runs = self._frame(self._run_rows, list(TRAJECTORIES), TRAJECTORIES)
-        ids = runs["trajectory_id"]
-        events = pl.concat(self._chunks or [self._frame([], _EVENT_COLUMNS, EVENTS)])
-        steps = self._frame(self._step_rows, _STEP_COLUMNS, STEPS)
+        runs = self._runs_told()
         tool_rows = [(toolset, *row) for toolset, rows in self._tool_rows.items() for row in rows]
         tools = self._frame(tool_rows, list(TOOLS), TOOLS)
         return {
-            "trajectories": self._redacted(runs, "end_reason"),
-            "steps": _with_ids(self._redacted(steps, "error"), ids, STEPS),
-            "events": _with_ids(events, ids, EVENTS),
+            **runs,
             "tools": self._redacted(tools, "description", "parameters"),
             "problems": self._frame(self.problem_rows, list(PROBLEMS), PROBLEMS),
             "spawns": self._frame(self.spawn_rows, list(SPAWNS), SPAWNS),
@@ -257,6 +279,18 @@ class Builder:
             "companions": pl.DataFrame(
                 {"source": sorted(self._companions)}, schema={"source": pl.String}
             ),
+        }
+
+    def _runs_told(self) -> Frames:
+        runs = self._frame(self._run_rows, list(TRAJECTORIES), TRAJECTORIES)
+        ids = runs["trajectory_id"]
+        events = pl.concat(self._chunks or [self._frame([], _EVENT_COLUMNS, EVENTS)])
+        steps = self._frame(self._step_rows, _STEP_COLUMNS, STEPS)
+        first = self._runs_handed_over
+        return {
+            "trajectories": self._redacted(runs, "end_reason"),
+            "steps": _with_ids(self._redacted(steps, "error"), ids, first, STEPS),
+            "events": _with_ids(events, ids, first, EVENTS),
         }
 
     def _frame(
@@ -311,8 +345,9 @@ class Builder:
             self.problem_rows[index : index + 1] = [row]
 
     def _source_of(self, run: int) -> tuple[str, str]:
-        if run < len(self._run_rows):
-            return self._run_rows[run][_SOURCE], self._run_rows[run][_FORMAT]
+        place = run - self._runs_handed_over
+        if place < len(self._run_rows):
+            return self._run_rows[place][_SOURCE], self._run_rows[place][_FORMAT]
         return self._reading.name, self.format
 
 
@@ -330,8 +365,10 @@ def files_of(source: Source) -> list[Source]:
     return files
 
 
-def _with_ids(frame: pl.DataFrame, ids: pl.Series, schema: pl.Schema) -> pl.DataFrame:
-    named = frame.with_columns(ids.gather(frame["run"]).alias("trajectory_id"))
+def _with_ids(
+    frame: pl.DataFrame, ids: pl.Series, first_run: int, schema: pl.Schema
+) -> pl.DataFrame:
+    named = frame.with_columns(ids.gather(frame["run"] - first_run).alias("trajectory_id"))
     return named.select(schema.names()).with_columns(pl.col("run").set_sorted())
 
 

@@ -42,7 +42,7 @@ def discover(paths: PathLike | Iterable[PathLike]) -> Iterator[Found]:
     """
     seen: set[str] = set()
     for path in _listed(paths):
-        pattern = _pattern(path)
+        pattern = pattern_of(path)
         found = _found_at(pattern)
         first = next(found, None)
         if first is None:
@@ -62,7 +62,11 @@ def _listed(paths: Any) -> Iterable[object]:
     return [cast(object, paths)] if is_one else cast(Iterable[object], paths)
 
 
-def _pattern(path: object) -> str:
+def pattern_of(path: object) -> str:
+    """What the user named, as text.
+
+    Raises ``LoadError`` where it is no path.
+    """
     if not isinstance(path, str | os.PathLike):
         raise LoadError(
             f"load() takes paths of logs, not {type(path).__name__}. Give a file, a folder, a glob, a "

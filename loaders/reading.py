@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import gc
-import importlib
-import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
-from loaders import archives
-from loaders.builder import Builder, Frames, short_id
+from loaders.builder import Builder, Frames
 from loaders.discovery import Found, Labels, PathLike, discover
 from loaders.errors import LoadError, UnreadableRecord
+from loaders.linking import (
+    copies,
+    linked,
+    problems_with_copies,
+    renamed,
+    tools_of_all,
+    unread_companions,
+)
 from loaders.registry import Format, choose, formats, recognise
 from loaders.schema import PROBLEMS, TABLES
 from loaders.sources import Source
 from loaders.trajectories import Trajectories, check_labels, with_labels
+from loaders.workers import Lost, Work, in_processes
 
 _PARALLEL_FROM_BYTES = 192 << 20
 _BATCH_BYTES = 32 << 20
@@ -74,13 +79,16 @@ def load_found(
     progress: bool | None = None,
 ) -> Trajectories:
     """What ``load`` does with the sources that it found; ``what`` they are called in an error."""
-    groups, companions, problems = _grouped(found, candidates, named)
+    kinds = sort_out(found, candidates, named)
     if strict:
-        _raise_first(problems)
-    tables = assemble(_read_all(groups, progress, strict), problems, companions)
+        _raise_first(kinds.problems)
+    groups = list(kinds.groups.values())
+    tables = assemble(_read_all(groups, progress, strict), kinds.problems, kinds.companions)
     if tables["trajectories"].is_empty():
-        raise LoadError(_nothing_readable(what, tables["problems"]))
-    tables["trajectories"] = _labelled(tables["trajectories"], groups)
+        raise LoadError(nothing_readable(what, tables["problems"]))
+    tables["trajectories"] = labelled(
+        tables["trajectories"], ((sources[0].name, labels) for _, sources, labels in groups)
+    )
     return Trajectories.from_frames(tables)
 
 
@@ -91,35 +99,51 @@ def grouped(
     paths: PathLike | Iterable[PathLike], format: str | ModuleType | None = None
 ) -> list[Group]:
     """The logs that ``load`` would read there: the format of each, its files and its labels."""
-    return _grouped(list(discover(paths)), choose(format), named=format is not None)[0]
+    kinds = sort_out(list(discover(paths)), choose(format), named=format is not None)
+    return list(kinds.groups.values())
 
 
-def _grouped(
-    found: list[Found], candidates: list[Format], named: bool
-) -> tuple[list[Group], dict[str, str], list[ProblemRow]]:
-    """Logs with their files; companions with their format's name; what is no log, and why."""
-    groups: dict[tuple[str, str], Group] = {}
-    companions: dict[str, str] = {}
-    problems: list[ProblemRow] = []
+@dataclass
+class Kinds:
+    """What was found, by what it is.
+
+    ``groups`` logs with their files, by format and bundle; ``companions`` files that belong to a log,
+    with the name of its format; ``archives`` those that were opened, whose members are among these;
+    ``problems`` what is no log, and why; ``places`` the file on disk for each name of these.
+    """
+
+    groups: dict[tuple[str, str], Group] = field(default_factory=dict[tuple[str, str], Group])
+    companions: dict[str, str] = field(default_factory=dict[str, str])
+    archives: list[str] = field(default_factory=list[str])
+    problems: list[ProblemRow] = field(default_factory=list[ProblemRow])
+    places: dict[str, Path] = field(default_factory=dict[str, Path])
+
+
+def sort_out(found: list[Found], candidates: list[Format], named: bool) -> Kinds:
+    """Recognise each source by its content, and open archives that are no log themselves."""
+    kinds = Kinds()
+    problems = kinds.problems
     queue = list(reversed(found))
     while queue:
         item = queue.pop()
         source = item.source
+        kinds.places[source.name] = source.path
         if item.problem is not None:
             problems.append((source.name, None, item.severity, item.problem, None, None))
             continue
         verdict = recognise(source, candidates, named)
         if verdict.companion_of is not None:
-            companions[source.name] = verdict.companion_of
+            kinds.companions[source.name] = verdict.companion_of
         elif verdict.format is not None:
             key = (verdict.format.name, _bundle_of(verdict.format, source, problems))
-            groups.setdefault(key, (verdict.format, [], item.labels))[1].append(source)
+            kinds.groups.setdefault(key, (verdict.format, [], item.labels))[1].append(source)
         elif source.member is None and _is_archive(source):
+            kinds.archives.append(source.name)
             queue.extend(reversed(_members(item, problems)))
         else:
             problems.append((source.name, None, verdict.severity, verdict.reason, None, None))
         source.release()
-    return list(groups.values()), companions, problems
+    return kinds
 
 
 def _bundle_of(chosen: Format, source: Source, problems: list[ProblemRow]) -> str:
@@ -154,13 +178,11 @@ def _members(item: Found, problems: list[ProblemRow]) -> list[Found]:
 
 
 def _read_all(groups: list[Group], progress: bool | None, strict: bool) -> Iterator[Frames]:
-    weights = [sum(_weight(source) for source in sources) for _, sources, _ in groups]
-    in_parallel = not strict and sum(weights) >= _PARALLEL_FROM_BYTES and _are_known(groups)
+    weights = [sum(weight_of(source) for source in sources) for _, sources, _ in groups]
+    in_parallel = not strict and sum(weights) >= _PARALLEL_FROM_BYTES and are_known(groups)
     with progress_bar(len(groups), progress) as bar:
         if in_parallel:
-            for frames, count in _read_in_processes(groups, weights):
-                bar.update(count)
-                yield frames
+            yield from _read_in_processes(groups, weights, bar)
         else:
             builder = Builder()
             for chosen, sources, _ in groups:
@@ -169,30 +191,39 @@ def _read_all(groups: list[Group], progress: bool | None, strict: bool) -> Itera
             yield builder.frames()
 
 
-def _weight(source: Source) -> int:
+def weight_of(source: Source) -> int:
+    """What reading a source costs, in bytes."""
     with suppress(OSError, UnreadableRecord):  # gone by now: reading it will say so
         return source.size + _BYTES_PER_FILE
     return 0
 
 
-def _are_known(groups: list[Group]) -> bool:
+def are_known(groups: list[Group]) -> bool:
     """Whether other processes know the formats too; a module of the user's own they might not."""
     return all(formats().get(chosen.name) is chosen for chosen, _, _ in groups)
 
 
 def read_source(
-    chosen: Format, parts: list[Source], builder: Builder, strict: bool = False
+    chosen: Format,
+    parts: list[Source],
+    builder: Builder,
+    strict: bool = False,
+    lost: str | None = None,
 ) -> None:
     """Read one log; whatever goes wrong becomes a problem and what came before it is kept.
 
-    With ``strict`` the first error is raised as ``LoadError`` instead.
+    With ``strict`` the first error is raised as ``LoadError`` instead. ``lost``: why it is not to be
+    read at all.
     """
     source = parts[0]
     source.parts = tuple(parts)
     known_problems = len(builder.problem_rows)
     builder.begin(source, chosen.name, chosen.logs_thinking)
-    with builder.record(None):
-        chosen.read(source, builder)
+    if lost is not None:
+        builder.problem(None, lost)
+    else:
+        with builder.record(None):
+            chosen.read(source, builder)
     if builder.runs_in_source == 0 and not builder.has_problem(source):
         builder.problem(None, f"recognised as {chosen.name}, but there is no run in it", "warning")
     builder.end()
@@ -200,42 +231,59 @@ def read_source(
         _raise_first(builder.problem_rows[known_problems:])
 
 
-Task = list[tuple[str, list[tuple[Path, str | None]]]]
+class _Batch(NamedTuple):
+    """Logs that one process reads: the format of each by name, and its files."""
+
+    logs: tuple[tuple[str, tuple[tuple[Path, str | None], ...]], ...]
 
 
-def _read_in_processes(groups: list[Group], weights: list[int]) -> Iterator[tuple[Frames, int]]:
-    joblib: Any = importlib.import_module("joblib")
+def _read_in_processes(groups: list[Group], weights: list[int], bar: Any) -> Iterator[Frames]:
+    batches = [
+        _Batch(
+            tuple(
+                (chosen.name, tuple((part.path, part.member) for part in sources))
+                for chosen, sources, _ in (groups[index] for index in indexes)
+            )
+        )
+        for indexes in by_weight(weights, _BATCH_BYTES)
+    ]
+    work = Work(_read_batch, lambda batch: len(batch.logs), _try_one)
+    results: dict[int, Frames] = {}
+    for number, frames in in_processes(work, batches):
+        results[number] = frames
+        bar.update(len(batches[number].logs))
+    for number in range(len(batches)):
+        yield results.pop(number)
 
-    batches: list[Task] = [[]]
+
+def by_weight(weights: Sequence[int], limit: int) -> Iterator[list[int]]:
+    """Numbers of what weighs no more than ``limit`` together, or is one alone, in their order.
+
+    >>> list(by_weight([5, 5, 30, 1], limit=10))
+    [[0, 1], [2], [3]]
+    """
+    batch: list[int] = []
     filled = 0
-    for (chosen, sources, _), weight in zip(groups, weights, strict=True):
-        if batches[-1] and filled + weight > _BATCH_BYTES:
-            batches.append([])
-            filled = 0
-        batches[-1].append((chosen.name, [(part.path, part.member) for part in sources]))
+    for number, weight in enumerate(weights):
+        if batch and filled + weight > limit:
+            yield batch
+            batch, filled = [], 0
+        batch.append(number)
         filled += weight
-    limits = (archives.MAX_MEMBER_BYTES, archives.MAX_RATIO, archives.RATIO_FREE_BYTES)
-    tasks = (joblib.delayed(_read_batch)(batch, limits) for batch in batches)
-    results = joblib.Parallel(n_jobs=joblib.cpu_count(), return_as="generator")(tasks)
-    try:
-        yield from zip(results, map(len, batches), strict=True)
-    except BrokenProcessPool as error:
-        raise LoadError(
-            "A process that read logs was killed, most likely for lack of memory. Load fewer logs at a "
-            "time and save() each set; or load(..., strict=True), which reads in one process."
-        ) from error
+    if batch:
+        yield batch
 
 
-def _read_batch(batch: Task, limits: tuple[int, int, int]) -> Frames:
-    archives.MAX_MEMBER_BYTES, archives.MAX_RATIO, archives.RATIO_FREE_BYTES = limits
+def _read_batch(batch: _Batch, lost: Lost) -> Frames:
     builder = Builder()
-    gc.disable()  # it would search all rows again and again; this process does nothing else
-    try:
-        for name, parts in batch:
-            read_source(formats()[name], [Source(path, member) for path, member in parts], builder)
-        return builder.frames()
-    finally:
-        gc.enable()
+    for number, (name, parts) in enumerate(batch.logs):
+        sources = [Source(path, member) for path, member in parts]
+        read_source(formats()[name], sources, builder, lost=lost.get(number))
+    return builder.frames()
+
+
+def _try_one(batch: _Batch, number: int) -> None:
+    _read_batch(_Batch(batch.logs[number : number + 1]), {})
 
 
 def progress_bar(
@@ -248,6 +296,7 @@ def progress_bar(
         total=total,
         unit=unit,
         desc=doing,
+        unit_scale=unit == "B",
         delay=0 if progress else 1.0,
         disable=progress is False,
         leave=False,
@@ -275,161 +324,56 @@ def assemble(
                 frame = frame.with_columns((pl.col("run") + offset).set_sorted())
             collected[name].append(frame)
         offset += frames["trajectories"].height
+    tools = collected.pop("tools", [])
     tables = {name: pl.concat(frames, how="vertical") for name, frames in collected.items()}
+    tables["tools"] = tools_of_all([pl.DataFrame(schema=TABLES["tools"]), *tools])
     for name, schema in TABLES.items():
         tables.setdefault(name, pl.DataFrame(schema=schema))
-    unread = _unread_companions(companions or {}, tables.pop("companions", None))
+    read_along = tables.pop("companions", None)
+    unread = unread_companions(
+        companions or {}, [] if read_along is None else read_along["source"].to_list()
+    )
     found_first = pl.DataFrame([*problems, *unread], schema=PROBLEMS, orient="row")
     tables["problems"] = pl.concat([found_first, tables["problems"]])
-    tables["tools"] = tables["tools"].unique(maintain_order=True)
-    return _with_callers(_with_parents(_with_unique_ids(tables)))
-
-
-def _unread_companions(
-    companions: dict[str, str], read_along: pl.DataFrame | None
-) -> Iterator[ProblemRow]:
-    read: list[str] = [] if read_along is None else read_along["source"].to_list()
-    known = set(read)
-    for name, format_name in companions.items():
-        if os.path.normpath(name) not in known:
-            reason = f"belongs to a {format_name} log that was not loaded with it"
-            yield (name, None, "warning", reason, format_name, None)
+    return _with_parents(_with_unique_ids(tables))
 
 
 def _with_unique_ids(tables: Frames) -> Frames:
     """Tell apart runs whose files have the same content, and warn: they count twice otherwise."""
     runs = tables["trajectories"]
-    if runs["trajectory_id"].n_unique() == runs.height:
+    copied = copies(runs)
+    if copied.is_empty():
         return tables
-    copies = runs.select(
-        "run", "trajectory_id", copy=pl.int_range(pl.len()).over("trajectory_id")
-    ).filter(pl.col("copy") > 0)
-    ids = [short_id(row["trajectory_id"], str(row["copy"])) for row in copies.to_dicts()]
-    renamed = copies.select("run", new_id=pl.Series(ids, dtype=pl.String))
+    tables["problems"] = problems_with_copies(tables["problems"], runs, copied)
     for name in ("trajectories", "steps", "events"):
-        tables[name] = (
-            tables[name]
-            .join(renamed, on="run", how="left", maintain_order="left")
-            .with_columns(pl.coalesce("new_id", "trajectory_id").alias("trajectory_id"))
-            .drop("new_id")
-            .with_columns(pl.col("run").set_sorted())
-        )
-    copied = runs.join(renamed, on="run", maintain_order="left")
-    warnings = copied.select(
-        "source",
-        pl.col("source_pos").alias("position"),
-        pl.lit("warning").cast(PROBLEMS["severity"]).alias("severity"),
-        pl.format("same content as run {}, loaded twice", "trajectory_id").alias("reason"),
-        "format",
-        pl.col("new_id").alias("trajectory_id"),
-    )
-    problems = (
-        tables["problems"]
-        .join(
-            copied.select("source", "trajectory_id", "new_id"),
-            on=["source", "trajectory_id"],
-            how="left",
-            maintain_order="left",
-        )
-        .with_columns(pl.coalesce("new_id", "trajectory_id").alias("trajectory_id"))
-        .drop("new_id")
-    )
-    tables["problems"] = pl.concat([problems, warnings])
+        table = renamed(tables[name].lazy(), copied).collect()
+        tables[name] = table.with_columns(pl.col("run").set_sorted())
     return tables
 
 
 def _with_parents(tables: Frames) -> Frames:
-    """Link subagents' runs to the event that started them, by native id within a format.
-
-    Where several runs started one of that id, the nearest is meant: in the same file, else in the
-    same folder, else in the one above it.
-    """
-    spawns = tables.pop("spawns", None)
-    if spawns is None or spawns.is_empty():
+    spawns, callers = tables.pop("spawns", None), tables.pop("callers", None)
+    if spawns is None or callers is None:
         return tables
-    runs = tables["trajectories"]
-    started = spawns.join(runs.select("run", "trajectory_id", "source"), on="run")
-    starters: dict[tuple[str, str, str], dict[int, tuple[str, int]]] = defaultdict(dict)
-    for row in started.sort("run", "seq").iter_rows(named=True):
-        for place in _places(row["source"]):
-            runs_there = starters[row["format"], row["child_native_id"], place]
-            if len(runs_there) < 2:  # a second one, should the first be the child itself
-                runs_there.setdefault(row["run"], (row["trajectory_id"], row["seq"]))
-    children = runs.select("run", "format", "native_id", "source").filter(
-        pl.col("native_id").is_in(spawns["child_native_id"].unique().implode())
-    )
-    found: list[tuple[int, str, int]] = []
-    for row in children.iter_rows(named=True):
-        for place in _places(row["source"]):
-            runs_there = starters.get((row["format"], row["native_id"], place), {})
-            parent = next((event for run, event in runs_there.items() if run != row["run"]), None)
-            if parent is not None:
-                found.append((row["run"], *parent))
-                break
-    parents = pl.DataFrame(
-        found, schema={"run": pl.Int64, "parent": pl.String, "parent_at": pl.Int64}, orient="row"
-    )
-    tables["trajectories"] = (
-        runs.join(parents, on="run", how="left", maintain_order="left")
-        .with_columns(
-            parent_seq=pl.when(pl.col("parent_id").is_null())
-            .then(pl.coalesce("parent_seq", "parent_at"))
-            .otherwise("parent_seq"),
-            parent_id=pl.coalesce("parent_id", "parent"),
-        )
-        .select(runs.columns)
+    events = tables["events"].lazy()
+    tables["trajectories"] = linked(
+        tables["trajectories"], spawns, callers, lambda runs: calls_of(events, runs)
     )
     return tables
 
 
-def _with_callers(tables: Frames) -> Frames:
-    """Link runs that name the run that started them; of several of that name the nearest is meant."""
-    callers = tables.pop("callers", None)
-    if callers is None or callers.is_empty():
-        return tables
-    runs = tables["trajectories"]
-    wanted = pl.col("native_id").is_in(callers["parent_native_id"].unique().implode())
-    nearest: dict[tuple[str, str, str], list[tuple[int, str]]] = defaultdict(list)
-    columns = ("run", "trajectory_id", "format", "native_id", "source")
-    for run, identity, format_name, name, source in runs.filter(wanted).select(columns).iter_rows():
-        for place in _places(source):
-            nearest[format_name, name, place].append((run, identity))
-    found: list[tuple[int, int, str, str | None]] = []
-    for row in callers.join(runs.select("run", "source"), on="run").iter_rows(named=True):
-        for place in _places(row["source"]):
-            there = nearest.get((row["format"], row["parent_native_id"], place), [])
-            parent = next((parent for parent in there if parent[0] != row["run"]), None)
-            if parent is not None:
-                found.append((row["run"], *parent, row["call_id"]))
-                break
-    schema = {"run": pl.Int64, "caller": pl.Int64, "parent": pl.String, "call_id": pl.String}
-    parents = pl.DataFrame(found, schema=schema, orient="row").unique("run", maintain_order=True)
-    calls = (
-        tables["events"]
-        .filter(pl.col("kind") == "tool_call", pl.col("run").is_in(parents["caller"].implode()))
-        .group_by(caller="run", call_id="call_id")
-        .agg(parent_at=pl.col("seq").min())
+def calls_of(events: pl.LazyFrame, runs: pl.Series) -> pl.DataFrame:
+    """The tool calls of some runs."""
+    return (
+        events.filter(pl.col("kind") == "tool_call", pl.col("run").is_in(runs.implode()))
+        .select("run", "seq", "call_id")
+        .collect()
     )
-    linked = parents.join(calls, on=["caller", "call_id"], how="left")
-    tables["trajectories"] = (
-        runs.join(linked, on="run", how="left", maintain_order="left")
-        .with_columns(
-            parent_seq=pl.coalesce("parent_seq", "parent_at"),
-            parent_id=pl.coalesce("parent_id", "parent"),
-        )
-        .select(runs.columns)
-    )
-    return tables
 
 
-def _places(source: str) -> Iterator[str]:
-    """A source and the folders around it, from the inside out."""
-    yield source
-    yield from (str(folder) for folder in PurePosixPath(source).parents)
-
-
-def _labelled(runs: pl.DataFrame, groups: list[Group]) -> pl.DataFrame:
-    rows = [{"source": sources[0].name, **labels} for _, sources, labels in groups if labels]
+def labelled(runs: pl.DataFrame, labels_of: Iterable[tuple[str, Labels]]) -> pl.DataFrame:
+    """``runs`` with the labels that the path of each source gave."""
+    rows = [{"source": name, **labels} for name, labels in labels_of if labels]
     if not rows:
         return runs
     names = sorted({name for row in rows for name in row if name != "source"})
@@ -446,7 +390,7 @@ def _raise_first(problems: Iterable[tuple[Any, ...]]) -> None:
             raise LoadError(f"{source}{f' at {position}' if position else ''}: {reason}")
 
 
-def _nothing_readable(what: str, problems: pl.DataFrame) -> str:
+def nothing_readable(what: str, problems: pl.DataFrame) -> str:
     lines = [f"Nothing could be read from {what}."]
     for row in problems.sort("severity", maintain_order=True).head(5).iter_rows(named=True):
         place = f" at {row['position']}" if row["position"] else ""

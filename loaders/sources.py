@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cached_property, lru_cache
@@ -50,6 +51,9 @@ class Source:
         self.companions: list[Source] = []
         self.problems: list[Problem] = []
         self.position: str | None = None
+        self.bytes_told = 0
+        """Bytes of the lines given so far."""
+        self._looked_for: set[str] = set()
         self._given_container = container
         self._unlisted = 0
         self._doubts: dict[str, tuple[int, str | None]] = {}
@@ -220,6 +224,7 @@ class Source:
         begun: list[bytes] = []
         try:
             for chunk in self._chunks():
+                self.bytes_told += len(chunk)
                 lines = chunk.split(b"\n")
                 begun.append(lines[0])
                 if len(lines) == 1:
@@ -289,6 +294,7 @@ class Source:
 
         What goes wrong with it is reported under its own name.
         """
+        self._looked_for.add(relative)
         found = self._beside(relative)
         if found is None:
             return None
@@ -316,10 +322,22 @@ class Source:
             inside = _normalized(PurePosixPath(self.member).parent / folder) + "/"
             names = (n.removeprefix(inside) for n in self._container.names if n.startswith(inside))
             return sorted(name for name in names if "/" not in name)
+        self._looked_for.add(folder)
         try:
             return sorted(found.name for found in (self.path.parent / folder).iterdir())
         except OSError:
             return []
+
+    @property
+    def looked_for(self) -> set[str]:
+        """Files and folders on disk that were looked for, be they there or not.
+
+        Where one changes, comes or goes, this log may read otherwise.
+        """
+        if self.member is not None:  # the archive as a whole tells
+            return set()
+        folder = self.path.parent.as_posix()
+        return {os.path.normpath(f"{folder}/{relative}") for relative in self._looked_for}
 
     @property
     def companions_read(self) -> set[str]:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import polars as pl
 
-from loaders.errors import DerailError, LoadError, UnreadableRecord
-from loaders.jsontext import decode
+from loaders import stores
+from loaders.errors import DerailError, LoadError
+from loaders.linking import tools_of_all
 from loaders.raw import raw_record
-from loaders.schema import SCHEMA_VERSION, TABLES, TRAJECTORIES
-from loaders.values import as_object
+from loaders.schema import TABLES, TRAJECTORIES
 
 if TYPE_CHECKING:
     from loaders.card import Summary
 
 _KEYED = ("trajectories", "steps", "events")
-_ORDER = {"trajectories": ("run",), "steps": ("run", "step"), "events": ("run", "seq")}
 
 
 PART_EVENTS = 1 << 16
@@ -49,7 +47,7 @@ class Trajectories:
     def __init__(
         self,
         tables: dict[str, pl.LazyFrame],
-        stored_at: Path | None = None,
+        stored_at: Stored | None = None,
         is_clustered: bool = False,
     ) -> None:
         self._tables = tables
@@ -127,13 +125,21 @@ class Trajectories:
             .agg(pl.col("run").min().alias("first"), pl.col("run").max().alias("last"))
         )
         for first, last in ranges.select("first", "last").iter_rows():
-            yield self._between(first, last)
+            yield self._between(sizes["run"].filter(sizes["run"].is_between(first, last)))
 
-    def _between(self, first: int | None, last: int | None) -> Trajectories:
-        """The runs numbered so. The bounds let a store skip whole row groups, which a join could not."""
-        inside = pl.col("run").is_between(pl.lit(first, pl.Int64), pl.lit(last, pl.Int64))
-        tables = {name: self._tables[name].filter(inside) for name in _KEYED}
-        return Trajectories({**self._tables, **tables}, self._stored_at, self._is_clustered)
+    def _between(self, runs: pl.Series) -> Trajectories:
+        """From the first to the last of these runs, from no more files and row groups than it must be."""
+        first, last = (pl.lit(end, pl.Int64) for end in (runs.min(), runs.max()))
+        inside = pl.col("run").is_between(first, last)
+        stored = self._stored_at
+        tables = {"trajectories": self.trajectories.filter(inside)}
+        for name in ("steps", "events"):
+            table = self._tables[name]
+            if stored is not None and stored.is_whole:
+                table = stores.table(stored.folder, stored.manifest, name, runs)
+            tables[name] = table.filter(inside)
+        rest = None if stored is None else stored._replace(is_whole=False)
+        return Trajectories({**self._tables, **tables}, rest, self._is_clustered)
 
     @cached_property
     def _collected_runs(self) -> pl.DataFrame:
@@ -176,14 +182,14 @@ class Trajectories:
         conditions += [_equals(name, value) for name, value in equal.items()]
         kept = self._collected_runs.filter(*conditions) if conditions else self._collected_runs
         keys = kept.select("run")
-        low, high = cast(int | None, keys["run"].min()), cast(int | None, keys["run"].max())
-        tables = {**self._between(low, high)._tables, "trajectories": kept.lazy()}
+        near = self._between(keys["run"])
+        tables = {**near._tables, "trajectories": kept.lazy()}
         if kept.height < self._collected_runs.height:
             for name in ("steps", "events"):
                 tables[name] = tables[name].join(
                     keys.lazy(), on="run", how="semi", maintain_order="left"
                 )
-        return Trajectories(tables, self._stored_at, self._is_clustered)
+        return Trajectories(tables, near._stored_at, self._is_clustered)
 
     def __getitem__(self, trajectory_id: str) -> Trajectories:
         """One run by its id, as a set of one.
@@ -200,7 +206,7 @@ class Trajectories:
             close = get_close_matches(str(trajectory_id), self.ids, 1)
             meant = f" Did you mean {close[0]!r}?" if close else ""
             raise KeyError(f"no run has the id {trajectory_id!r}.{meant} All ids are in runs.ids")
-        return self._between(found[0], found[0])
+        return self._between(found)
 
     def _ipython_key_completions_(self) -> list[str]:
         return self.ids
@@ -256,7 +262,7 @@ class Trajectories:
             if name in _KEYED:
                 theirs = theirs.with_columns(pl.col("run") + offset)
             tables[name] = pl.concat([mine, theirs], how="diagonal_relaxed")
-        tables["tools"] = tables["tools"].unique(maintain_order=True)
+        tables["tools"] = tools_of_all([self.tools.collect(), other.tools.collect()]).lazy()
         return Trajectories(tables, is_clustered=self._is_clustered and other._is_clustered)
 
     # ------------------------------------------------------------------ look closer
@@ -308,24 +314,14 @@ class Trajectories:
         True
         """
         folder = Path(path)
-        if folder.exists():
-            if not folder.is_dir():
-                raise DerailError(f"{folder} is a file; give a folder to save into")
-            if any(folder.iterdir()) and not (folder / _MANIFEST).exists():
-                raise DerailError(
-                    f"{folder} is not empty and no store of Derail; give another folder"
-                )
-            if self._stored_at is not None and folder.samefile(self._stored_at):
-                raise DerailError(f"these runs are read from {folder}; give another folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, table in self._tables.items():
-            _sink(table, _unfinished(folder, name))
-            if name in _KEYED and not _is_in_order(_unfinished(folder, name), _ORDER[name]):
-                _sink(table.sort(_ORDER[name]), _unfinished(folder, name))
-        for name in self._tables:
-            _unfinished(folder, name).replace(folder / f"{name}.parquet")
-        manifest = {"store": "derail", "schema_version": SCHEMA_VERSION, "clustered_by": "run"}
-        (folder / _MANIFEST).write_text(json.dumps(manifest) + "\n")
+        if (
+            self._stored_at is not None
+            and folder.exists()
+            and folder.samefile(self._stored_at.folder)
+        ):
+            raise DerailError(f"these runs are read from {folder}; give another folder")
+        with stores.writing_into(folder):
+            stores.save(folder, self._tables)
         return folder
 
 
@@ -403,22 +399,20 @@ def _described(dtype: pl.DataType) -> str:
 
 # ---------------------------------------------------------------------- stores
 
-_MANIFEST = "derail.json"
 
+class Stored(NamedTuple):
+    """Where a set of runs is read from: a snapshot of a store."""
 
-def _sink(table: pl.LazyFrame, path: Path) -> None:
-    table.sink_parquet(path, compression="zstd", compression_level=1, row_group_size=16_384)
-
-
-def _is_in_order(path: Path, keys: Sequence[str]) -> bool:
-    """Whether the rows ascend by the keys: grouping by a run that lies apart would be silently wrong."""
-    run, within = pl.col(keys[0]), pl.col(keys[-1])
-    descends = (run < run.shift(1)) | ((run == run.shift(1)) & (within < within.shift(1)))
-    return not pl.scan_parquet(path).select(descends.any()).collect(engine="streaming").item()
+    folder: Path
+    manifest: stores.Manifest
+    is_whole: bool = True
+    """Whether steps and events are all that are there."""
 
 
 def scan(path: str | os.PathLike[str]) -> Trajectories:
-    """Open a store that ``save`` wrote; nothing is read before it is needed.
+    """Open a store that ``convert`` or ``save`` wrote; nothing is read before it is needed.
+
+    It is the store as it is now: what is written into it later shows when it is opened again.
 
     Raises ``LoadError`` where there is no store, or one of another schema version.
 
@@ -429,28 +423,23 @@ def scan(path: str | os.PathLike[str]) -> Trajectories:
     True
     """
     folder = Path(path)
-    tables = {name: folder / f"{name}.parquet" for name in TABLES}
-    manifest = _read_manifest(folder / _MANIFEST)
-    version = manifest.get("schema_version")
-    if version is None or not all(table.is_file() for table in tables.values()):
+    manifest = stores.manifest_of(folder)
+    if manifest is None:
+        unfinished = " A conversion into it has not ended: call it again." * is_begun(folder)
         raise LoadError(
-            f"{folder} is no store of Derail. load() reads logs; save() writes a store."
+            f"{folder} is no store of Derail.{unfinished} load() reads logs; convert() and save() write "
+            "a store."
         )
-    if version != SCHEMA_VERSION:
+    missing = next((file for file in manifest.opened() if not (folder / file).is_file()), None)
+    if missing is not None:
         raise LoadError(
-            f"{folder} was written with schema version {version}, this is version {SCHEMA_VERSION}; "
-            "load the logs and save() them again."
+            f"{folder} is damaged: {missing} is missing. "
+            + stores.made_anew_by(folder, manifest.given, resume=False)
         )
-    scanned = {name: pl.scan_parquet(table) for name, table in tables.items()}
-    return Trajectories(scanned, folder, manifest.get("clustered_by") == "run")
+    tables = {name: stores.table(folder, manifest, name) for name in TABLES}
+    return Trajectories(tables, Stored(folder, manifest), is_clustered=manifest.layout > 1)
 
 
-def _read_manifest(manifest: Path) -> dict[str, Any]:
-    try:
-        return as_object(decode(manifest.read_bytes()))
-    except (OSError, UnreadableRecord):
-        return {}
-
-
-def _unfinished(folder: Path, table: str) -> Path:
-    return folder / f".{table}.parquet"
+def is_begun(folder: Path) -> bool:
+    """Whether a store was begun there and not finished."""
+    return (folder / stores.LOCK).exists()

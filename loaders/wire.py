@@ -10,6 +10,7 @@ import polars as pl
 from loaders.alignment import contexts_in_native_numbers
 from loaders.discovery import PathLike
 from loaders.errors import LoadError
+from loaders.linking import tools_of_all
 from loaders.pairing import paired_steps
 from loaders.reading import load
 from loaders.schema import PROBLEMS
@@ -65,7 +66,7 @@ def attach_wire(
             "trajectories": _with_wire(frames["trajectories"], recorded, partners),
             "steps": _joined(native_steps, wire_steps, partners, contexts),
             "events": frames["events"],
-            "tools": pl.concat([frames["tools"], tools]).unique(maintain_order=True),
+            "tools": tools_of_all([frames["tools"], tools]),
             "problems": pl.concat(
                 [
                     runs.problems.collect(),

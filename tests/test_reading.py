@@ -22,7 +22,7 @@ from budget import at_most
 from test_archives import zip_by_hand, zip_of, zstd_zip
 
 import loaders
-from loaders import LoadError, Trajectories, archives, reading
+from loaders import LoadError, Trajectories, archives, reading, workers
 from loaders.builder import Builder
 from loaders.formats import _template
 from loaders.schema import PROBLEMS, TABLES
@@ -557,18 +557,17 @@ def test_reading_in_processes_gives_the_same_tables(
     serial = load(tmp_path)
     monkeypatch.setattr(reading, "_PARALLEL_FROM_BYTES", 1)
     monkeypatch.setattr(reading, "_BATCH_BYTES", 8 * reading._BYTES_PER_FILE)
-    in_processes: list[int] = []
-    read_in_processes = reading._read_in_processes
+    batches: list[int] = []
+    in_processes = reading.in_processes
 
-    def counted(*given: Any) -> Iterator[Any]:
-        for frames, count in read_in_processes(*given):
-            in_processes.append(count)
-            yield frames, count
+    def counted(work: Any, tasks: Any) -> Iterator[Any]:
+        batches.extend(len(task.logs) for task in tasks)
+        return in_processes(work, tasks)
 
-    monkeypatch.setattr(reading, "_read_in_processes", counted)
+    monkeypatch.setattr(reading, "in_processes", counted)
     parallel = load(tmp_path)
-    assert sum(in_processes) == 44
-    assert len(in_processes) > 4
+    assert sum(batches) == 44
+    assert len(batches) > 4
     for name, table in tables_of(serial).items():
         assert table.equals(tables_of(parallel)[name]), name
 
@@ -582,27 +581,27 @@ def test_formats_of_the_users_own_are_read_in_this_process(
     assert len(load(tmp_path, format=_template)) == 1
 
 
-def test_a_killed_process_is_told_with_the_remedy(
+def test_a_log_that_kills_its_process_is_a_problem_and_the_others_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from joblib.externals.loky import get_reusable_executor
-
-    get_reusable_executor().shutdown(wait=True)  # processes of other tests don't know this format
     deadly = "import os\nTITLE = 'deadly'\nsniff = lambda head: b'deadly' in head.data\n"
     deadly += "read = lambda source, out: os._exit(3)\n"
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "a").write_text("deadly")
+    for number in range(3):
+        (tmp_path / "logs" / f"{number}.json").write_text(dojo(number))
     monkeypatch.setattr(reading, "_PARALLEL_FROM_BYTES", 1)
-    with (
-        chatter.installed(tmp_path, name="deadly", code=deadly, module="deadly_package"),
-        pytest.raises(LoadError, match=r"was killed, .*strict=True"),
-    ):
-        loaders.load(tmp_path / "logs")
+    with chatter.installed(tmp_path, name="deadly", code=deadly, module="deadly_package"):
+        runs = loaders.load(tmp_path / "logs")
+    assert len(runs) == 3
+    told = problems(runs)
+    assert [(name, severity) for name, _, severity, _ in told] == [("a", "error")]
+    assert "the process that read it was killed" in told[0][3]
 
 
 def test_raised_limits_reach_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "MAX_RATIO", 7)
-    reading._read_batch([], (1, 2, 3))
+    workers._with_limits((1, 2, 3), list)
     assert (archives.MAX_MEMBER_BYTES, archives.MAX_RATIO, archives.RATIO_FREE_BYTES) == (1, 2, 3)
 
 
@@ -638,16 +637,17 @@ def test_heads_are_not_kept_while_others_are_read(
     for number in range(30):
         chatter.write(tmp_path / f"{number}.jsonl")
     seen: list[int] = []
-    grouped = reading._grouped
+    sort_out = reading.sort_out
 
     def spy(*given: Any, **options: Any) -> Any:
-        groups, *rest = grouped(*given, **options)
+        kinds = sort_out(*given, **options)
+        groups = kinds.groups.values()
         seen.extend(
             len({"head", "_small"} & set(vars(s))) for _, sources, _ in groups for s in sources
         )
-        return groups, *rest
+        return kinds
 
-    monkeypatch.setattr(reading, "_grouped", spy)
+    monkeypatch.setattr(reading, "sort_out", spy)
     load(tmp_path)
     assert seen == [0] * 30
 

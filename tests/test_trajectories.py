@@ -320,15 +320,32 @@ def test_an_incomplete_store_and_one_of_another_version_are_refused(
 ) -> None:
     folder = runs.save(tmp_path / "own")
     manifest = folder / "derail.json"
-    manifest.write_text(manifest.read_text().replace(str(SCHEMA_VERSION), "99"))
-    with pytest.raises(
-        LoadError, match=r"schema version 99.*load the logs and save\(\) them again"
-    ):
+    present = f'"schema_version": {SCHEMA_VERSION}'
+    for version, remedy in ((99, "pip install --upgrade"), (0, r"Load the logs and save\(\) them")):
+        older = manifest.read_text().replace(present, f'"schema_version": {version}')
+        (folder / "derail.json").write_text(older)
+        with pytest.raises(LoadError, match=f"schema version {version}.*{remedy}"):
+            loaders.scan(folder)
+        runs.save(folder)
+    next(folder.glob("**/events-*.parquet")).unlink()
+    with pytest.raises(LoadError, match=r"is damaged: tables/events-.*\.parquet is missing"):
         loaders.scan(folder)
-    runs.save(folder)
-    (folder / "events.parquet").unlink()
-    with pytest.raises(LoadError, match="no store of Derail"):
-        loaders.scan(folder)
+
+
+def test_a_store_of_one_file_for_each_table_is_still_read(
+    runs: Trajectories, tmp_path: Path
+) -> None:
+    folder = tmp_path / "old"
+    folder.mkdir()
+    for name, table in tables_of(runs).items():
+        table.write_parquet(folder / f"{name}.parquet")
+    (folder / "derail.json").write_text('{"store": "derail", "schema_version": 1}\n')
+    old = loaders.scan(folder)
+    assert_same(old, runs)
+    assert_same(old[runs.ids[3]], runs[runs.ids[3]])
+    runs.filter(model="m-1").save(folder)
+    assert_same(loaders.scan(folder), runs.filter(model="m-1"))
+    assert_same(old, runs)  # whoever has it open still reads what it was
 
 
 def test_a_store_reads_only_the_row_groups_of_the_runs_asked_for(tmp_path: Path) -> None:

@@ -1,0 +1,223 @@
+"""Logs into a store: what is new or changed is read in processes, then one snapshot takes it in."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from loaders import archives
+from loaders.discovery import PathLike, discover, pattern_of
+from loaders.errors import DerailError
+from loaders.planning import LOGS, OTHERS, Plan, Row, labels_as_json, plan
+from loaders.reading import (
+    are_known,
+    by_weight,
+    labelled,
+    progress_bar,
+    weight_of,
+)
+from loaders.registry import choose
+from loaders.schema import SCHEMA_VERSION, TRAJECTORIES
+from loaders.shards import RUNS_PER_SHARD, Log, Task, state_of, try_log, write_shard
+from loaders.snapshots import publish_snapshot
+from loaders.stores import (
+    LAYOUT,
+    SHARDS,
+    Manifest,
+    OtherVersion,
+    clear_unfinished,
+    manifest_of,
+    table,
+    writing_into,
+)
+from loaders.trajectories import Trajectories, check_labels, scan
+from loaders.workers import Work, in_processes
+
+_BYTES_PER_SHARD = 64 << 20
+_IN_THIS_PROCESS_BELOW = 32 << 20
+"""What starting processes would take longer than reading."""
+
+
+def convert(
+    src: PathLike | Iterable[PathLike],
+    store: PathLike,
+    executor: Executor | None = None,
+    resume: bool = True,
+    *,
+    progress: bool | None = None,
+    format: str | ModuleType | None = None,
+) -> Trajectories:
+    """Read agent logs of any size into a store of Parquet files, which ``scan`` opens.
+
+    ``src`` and ``format`` as in ``load``. Logs that the store has already, unchanged, are not read
+    again; the runs of those that changed are replaced; logs that are gone keep their runs. A
+    conversion that was stopped, even by a power cut, goes on where it was when it is called again;
+    readers see the store as it was before until all is done. ``resume=False`` reads everything anew.
+
+    ``executor``: any of ``concurrent.futures``, Dask's among them, whose workers see the same files;
+    by default a process for each core. A log that kills its process is a row of ``problems``.
+
+    Returns the store as ``Trajectories``, like ``scan(store)``: what ``load(src)`` would hold, with
+    the absolute paths of the logs and other numbers of ``run``.
+
+    Raises ``LoadError`` where nothing could be read, ``DerailError`` where the store can't be written,
+    is no store, or another process writes into it.
+
+    >>> import loaders, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     runs = loaders.convert("sample_logs/study", f"{folder}/store")
+    ...     again = loaders.convert("sample_logs/study", f"{folder}/store")  # reads nothing
+    ...     again.ids == runs.ids == loaders.load("sample_logs/study").ids
+    True
+    """
+    folder = Path(os.path.abspath(Path(store).expanduser()))  # noqa: PTH100 - links stay
+    candidates = choose(format)
+    given = [os.path.abspath(pattern_of(path)) for path in _listed(src)]  # noqa: PTH100
+    found = [item for item in discover(given) if folder not in item.source.path.parents]
+    check_labels({name for item in found for name in item.labels})
+    with writing_into(folder):
+        before = _present(folder)
+        clear_unfinished(folder, None if resume else before)
+        logs, others = _bookkeeping(folder, before if resume else None)
+        todo = plan(found, logs, others, candidates, named=format is not None)
+        _check_values_of_labels(todo)
+        if before is None or not resume or todo.has_news(logs, others):
+            first_shard = before.next_shard if before else 0
+            read = _read(folder, todo, first_shard, executor, progress)
+            rows = pl.DataFrame([*todo.kept, *read], schema=LOGS, orient="row")
+            others = pl.DataFrame(todo.others, schema=OTHERS, orient="row")
+            next_shard = first_shard + len({row["shard"] for row in read})
+            publish_snapshot(
+                folder, rows.sort("first_run"), others, before, given=given, next_shard=next_shard
+            )
+    return scan(folder)
+
+
+def _listed(src: Any) -> list[PathLike]:
+    return [src] if isinstance(src, str | os.PathLike) else list(src)
+
+
+def _present(folder: Path) -> Manifest | None:
+    """The snapshot to go on from; none where there is none, or one of an older schema."""
+    try:
+        before = manifest_of(folder)
+    except OtherVersion as error:
+        if error.is_newer:
+            raise
+        return None
+    if before is not None and not before.is_converted:
+        raise DerailError(
+            f"{folder} was written by save(), which does not keep what logs its runs come from; give "
+            "another folder"
+        )
+    return before
+
+
+def _bookkeeping(folder: Path, before: Manifest | None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    if before is None:
+        return pl.DataFrame(schema=LOGS), pl.DataFrame(schema=OTHERS)
+    return table(folder, before, "logs").collect(), table(folder, before, "others").collect()
+
+
+def _check_values_of_labels(todo: Plan) -> None:
+    """Raise ``LoadError`` for a value that its column can't hold, before hours of reading."""
+    labels = [labels for _, (_, _, labels) in todo.logs]
+    names = [str(number) for number in range(len(labels))]
+    empty = pl.DataFrame({"source": names}).with_columns(
+        pl.lit(None, dtype).alias(name) for name, dtype in TRAJECTORIES.items() if name != "source"
+    )
+    labelled(empty, zip(names, labels, strict=True))
+
+
+# ---------------------------------------------------------------------- read
+
+
+def _read(
+    folder: Path,
+    todo: Plan,
+    first_shard: int,
+    executor: Executor | None,
+    progress: bool | None,
+) -> list[Row]:
+    """Write the shards of what is to be read; returns the rows of ``LOGS`` of their logs."""
+    groups = [group for _, group in todo.logs]
+    weights = [sum(map(weight_of, sources)) for _, sources, _ in groups]
+    batches = list(by_weight(weights, _BYTES_PER_SHARD))
+    tasks = [
+        _task(
+            folder,
+            first_shard + number,
+            [Log(groups[i][0].name, _parts(groups[i][1])) for i in batch],
+        )
+        for number, batch in enumerate(batches)
+    ]
+    for task in tasks:
+        _remove_if_stale(folder / SHARDS / task.name)
+    known = {chosen.name: chosen for chosen, _, _ in groups}
+    is_small = executor is None and sum(weights) < _IN_THIS_PROCESS_BELOW
+    with progress_bar(sum(weights), progress, "converting", unit="B") as bar:
+        if is_small or not are_known(groups):
+            done: Iterator[tuple[int, str]] = (
+                (number, write_shard(task, {}, known)) for number, task in enumerate(tasks)
+            )
+        else:
+            work = Work[Task, str](write_shard, lambda task: len(task.logs), try_log)
+            done = in_processes(work, tasks, executor)
+        for number, _ in done:
+            bar.update(sum(weights[i] for i in batches[number]))
+    rows: list[Row] = []
+    for task, batch in zip(tasks, batches, strict=True):
+        written = pl.read_parquet(folder / SHARDS / task.name / "logs.parquet").to_dicts()
+        for row, number in zip(written, batch, strict=True):
+            (format_name, bundle), (_, sources, labels) = todo.logs[number]
+            row |= {"shard": task.name, "format": format_name, "bundle": bundle}
+            row |= {"name": sources[0].name, "labels": labels_as_json(labels)}
+            row["parts"] = [
+                {"path": source.path.as_posix(), "member": source.member} for source in sources
+            ]
+            rows.append(row)
+    return rows
+
+
+def _parts(sources: Iterable[Any]) -> tuple[tuple[Path, str | None], ...]:
+    return tuple((source.path, source.member) for source in sources)
+
+
+def _task(folder: Path, number: int, logs: list[Log]) -> Task:
+    """A task under a name that is the same for the same logs in the same state, and for no others."""
+    files = {path.as_posix() for log in logs for path, _ in log.parts}
+    limits = (archives.MAX_MEMBER_BYTES, archives.MAX_RATIO, archives.RATIO_FREE_BYTES)
+    told = msgspec.json.encode(
+        [
+            (SCHEMA_VERSION, LAYOUT, number, limits),
+            [
+                (log.format, [(path.as_posix(), member) for path, member in log.parts])
+                for log in logs
+            ],
+            state_of(files),
+        ]
+    )
+    name = f"{number:06}-{hashlib.blake2b(told, digest_size=8).hexdigest()}"
+    return Task(folder, name, number * RUNS_PER_SHARD, tuple(logs))
+
+
+def _remove_if_stale(shard: Path) -> None:
+    """A shard that a stopped conversion left is of use only if the files beside its logs are the same."""
+    if not shard.exists():
+        return
+    with suppress(OSError, pl.exceptions.PolarsError):
+        files = pl.read_parquet(shard / "logs.parquet")["files"].explode().drop_nulls().to_list()
+        then = {file["path"]: file for file in files}
+        if state_of(set(then)) == [then[path] for path in sorted(then)]:
+            return
+    shutil.rmtree(shard)
