@@ -105,7 +105,7 @@ def read(source: Source, out: Builder) -> None:
                 out.problem(place, "neither a trace nor a span")
     for name, found in spans.items():
         trace = traces.get(name, {})
-        with out.record(as_text(trace.get("at")) or ""):
+        with out.record(trace.get("at", "")):
             _Trace(trace, name, found, out).tell()
 
 
