@@ -141,6 +141,11 @@ class Trajectories:
         rest = None if stored is None else stored._replace(is_whole=False)
         return Trajectories({**self._tables, **tables}, rest, self._is_clustered)
 
+    @property
+    def stored_at(self) -> Path | None:
+        """The folder of the store that these runs are read from; None where they are in memory."""
+        return None if self._stored_at is None else self._stored_at.folder
+
     @cached_property
     def _collected_runs(self) -> pl.DataFrame:
         return self.trajectories.collect()

@@ -71,6 +71,7 @@ def test_only_what_is_public_shows_on_tab(runs: Trajectories) -> None:
         "from_frames",
         "clustered",
         "parts",
+        "stored_at",
     }
     for name in public:
         assert getattr(Trajectories, name).__doc__

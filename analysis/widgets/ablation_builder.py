@@ -247,10 +247,9 @@ class AblationBuilder(Stack):
 
 def code_of(runs: Trajectories, name: str, function: str, options: Mapping[str, Any]) -> str:
     """Python that calls this function of ``analysis.ablation``; values from logs are literals in it."""
-    stored = runs._stored_at  # pyright: ignore[reportPrivateUsage] - no public name for it yet
     lines = ["import analysis"]
-    if stored is not None and name == "runs":
-        lines += ["import loaders", "", f"runs = loaders.scan({_literal(str(stored))})"]
+    if runs.stored_at is not None and name == "runs":
+        lines += ["import loaders", "", f"runs = loaders.scan({_literal(str(runs.stored_at))})"]
     arguments = "".join(f"    {key}={_literal(value)},\n" for key, value in options.items())
     lines += [
         f"result = analysis.ablation.{function}(\n    {name},\n{arguments})",

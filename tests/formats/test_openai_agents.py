@@ -182,7 +182,7 @@ def test_responses_without_content(tmp_path: Path) -> None:
     )
     assert events(runs, "kind", "text")[0] == ("error", "Max turns exceeded\nmax_turns: 2")
     assert runs.trajectories.select("outcome", "end_reason").collect().row(0) == (
-        *("error", "Max turns exceeded"),
+        *("limit", "Max turns exceeded"),
     )
 
 
