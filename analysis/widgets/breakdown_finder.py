@@ -11,7 +11,7 @@ import polars as pl
 from analysis import breakdown
 from analysis.divergence import first_divergence
 from analysis.widgets.events import Reader
-from analysis.widgets.overview import Overview, held_equal, most_paired
+from analysis.widgets.overview import AT_ONCE, Overview, held_equal, most_paired
 from analysis.widgets.parting import SCHEMA, partings
 from analysis.widgets.pieces import Controls, Note, StepChart
 from analysis.widgets.runtable import RunTable
@@ -78,6 +78,8 @@ class BreakdownFinder(Stack):
         self.view = Reader(
             runs, self.timeline, when_empty="Click an event in a timeline to read it."
         )
+        if self._about.table["events"].sum() <= AT_ONCE:
+            self._about.codes  # noqa: B018 - so that a pair opens at once
         self._set_columns()
         self._set_arms()
         self._recount()
@@ -274,7 +276,7 @@ class BreakdownFinder(Stack):
         for side in "ab":
             id_ = row[f"trajectory_{side}"]
             run = self._about.table.filter(pl.col("trajectory_id") == id_)
-            strips.append(strip_of(self.runs[id_], label=labelled(run, *([self._by] if self._by else []))))  # fmt: skip
+            strips.append(strip_of(self.runs[id_], label=labelled(run, *([self._by] if self._by else [])), marks=self._about.marks_of(run["run"].item())))  # fmt: skip
         ends = [
             row[f"seq_{side}"] if row[f"seq_{side}"] is not None else strip.seq[-1]
             for side, strip in zip("ab", strips, strict=True)

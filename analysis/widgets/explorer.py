@@ -306,17 +306,9 @@ class Explorer(Stack):
             self.runs[trajectory_id],
             label=labelled(row, *([self._by] if self._by else [])),
             query=self.controls.values["query"],
-            marks=self._codes_of(row["run"].item()),
+            marks=self._about.marks_of(row["run"].item()),
         )
         self.timeline.show(strip)
-
-    def _codes_of(self, run: int) -> dict[int, str] | None:
-        """Codes by ``seq``, once all runs have been looked at: some rules compare runs."""
-        if not self._about.knows_codes:
-            return None
-        return dict(
-            self._about.codes.filter(pl.col("run") == run).select("seq", "code").iter_rows()
-        )
 
     def _event_selected(self, _: list[int] | None) -> None:
         self.seq = self.timeline.seq

@@ -128,6 +128,12 @@ class Overview:
         """Whether perturbed responses have been looked for."""
         return "codes" in self.__dict__
 
+    def marks_of(self, run: int) -> dict[int, str] | None:
+        """Codes of a run by ``seq``, once all runs have been looked at: some rules compare runs."""
+        if not self.knows_codes:
+            return None
+        return dict(self.codes.filter(pl.col("run") == run).select("seq", "code").iter_rows())
+
     def found(self, query: str) -> pl.DataFrame:
         """How many events of each run hold the text: ``run``, ``_matches``."""
         return (
