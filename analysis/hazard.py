@@ -105,7 +105,7 @@ def hazard(
 
     ``model``: ``clustered`` is one level with errors clustered by task (CR1), right where exposures were
     assigned at random. ``random_intercept`` has an intercept of its own for each task and each task's
-    mean rate of every tool exposure beside it (Mundlak 1978), for logs in which harder tasks meet more
+    rate of every tool exposure beside it (Mundlak 1978), for logs in which harder tasks meet more
     trouble; a random intercept alone would still be confounded. ``auto`` takes the second where at
     least 10 tasks have two runs or more on average.
 
@@ -138,12 +138,7 @@ def hazard(
     means: list[str] = []
     if chosen == "random_intercept":
         tools = [name for name in kept if groups.get(name) == "tool response"]
-        rows = rows.with_columns(
-            ((pl.col(name) * pl.col("rows")).sum() / pl.col("rows").sum())
-            .over("task")
-            .alias(f"{_MEAN}{name}")
-            for name in tools
-        )
+        rows = rows.with_columns(_rate_in_task(name).alias(f"{_MEAN}{name}") for name in tools)
         means = [f"{_MEAN}{name}" for name in tools if rows[f"{_MEAN}{name}"].n_unique() > 1]
     together = _fit(rows, [*kept, *means, *always], link, chosen)  # without any: the baseline alone
     alone = {name: _fit(rows, [name, *base], link, "clustered") for name in kept}
@@ -317,6 +312,18 @@ def _baseline_columns(rows: pl.DataFrame) -> dict[str, pl.Expr]:
         f"{_BASE}{start}": pl.col("step").is_between(start, stop, closed="left").cast(pl.Float64)
         for start, stop in zip(starts[1:], stops[1:], strict=True)
     }
+
+
+def _rate_in_task(name: str) -> pl.Expr:
+    """How often the calls of a task met a tool exposure: those that could, which a run's first can't.
+
+    With first calls among them, tasks whose runs end early would seem to meet less of everything, and
+    the exposure would take up what the length of runs says. A task of first calls alone has the mean.
+    """
+    could = pl.col("rows") * (pl.col("step") > 0)
+    met = pl.col(name) * pl.col("rows")
+    rate = (met.sum() / could.sum()).over("task")
+    return pl.when(could.sum().over("task") > 0).then(rate).otherwise(met.sum() / could.sum())
 
 
 def _dummies(rows: pl.DataFrame, arms: list[str]) -> list[pl.Expr]:

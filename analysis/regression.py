@@ -7,6 +7,7 @@ clustered errors, a random intercept by quadrature) is here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -24,6 +25,11 @@ _MOST_ROUNDS: Final = 100
 _TOLERANCE: Final = 1e-11
 _SEPARATED: Final = 15.0
 """A log odds so large in size says that the event never, or always, meets the pattern."""
+_NEWTON_ROUNDS: Final = 25
+_CLOSE: Final = 1e-9
+_FLAT: Final = 1e-9
+_FAR: Final = 4.0
+"""Of the logarithm of the intercept's standard deviation: no variance to speak of, or all there is."""
 NODES: Final = 61
 """Points of the Gauss-Hermite quadrature over a random intercept."""
 
@@ -333,23 +339,64 @@ def _cluster_scores(
 
 
 def _information(data: Patterns, theta: Floats, points: Floats, logweights: Floats) -> Floats:
-    """Minus the derivative of the score, by central differences of the exact score."""
-    k = theta.size
-    columns: list[Floats] = []
-    for index in range(k):
-        step = np.zeros(k)
-        step[index] = 1e-5 * (1 + abs(theta[index]))
-        above = _cluster_scores(data, theta + step, points, logweights)[0].sum(axis=0)
-        below = _cluster_scores(data, theta - step, points, logweights)[0].sum(axis=0)
-        columns.append((below - above) / (2 * step[index]))
-    information = np.column_stack(columns)
-    return (information + information.T) / 2
+    """Minus the second derivative of the marginal log likelihood (Louis 1982).
+
+    What is expected of the information, were each cluster's intercept known, less the variance of the
+    score over what the intercept may be.
+    """
+    _, likely, residuals = _at_nodes(data, theta, points, logweights)
+    shift = np.exp(theta[-1]) * points
+    chances = (data.events[:, None] - residuals) / data.n[:, None]
+    of_rows = likely[data.cluster]
+    weights = of_rows * data.n[:, None] * chances * (1 - chances)
+    x, k = data.x, data.x.shape[1]
+    expected = np.empty((k + 1, k + 1))
+    expected[:k, :k] = x.T @ (x * weights.sum(axis=1)[:, None])
+    expected[k, :k] = expected[:k, k] = x.T @ (weights @ shift)
+    expected[k, k] = (weights @ shift**2).sum() - ((of_rows * residuals) @ shift).sum()
+    starts = np.flatnonzero(np.diff(data.cluster, prepend=-1))
+    scores = np.empty((*likely.shape, k + 1))
+    for column in range(k):
+        scores[..., column] = np.add.reduceat(x[:, column, None] * residuals, starts, axis=0)
+    scores[..., k] = np.add.reduceat(residuals, starts, axis=0) * shift
+    scores -= np.einsum("cq,cqk->ck", likely, scores)[:, None, :]
+    flat = scores.reshape(-1, k + 1)
+    return expected - flat.T @ (flat * likely.reshape(-1, 1))
 
 
 def _climb(
     data: Patterns, theta: Floats, points: Floats, logweights: Floats
 ) -> tuple[Floats, bool]:
-    """The parameters at which the marginal likelihood is largest."""
+    """The parameters at which the marginal likelihood is largest.
+
+    Newton's method, from where quasi-Newton steps have to go on if it does not get there: where there
+    is no variance between clusters, its logarithm has no largest point.
+    """
+    at, loglik = theta, -math.inf
+    for _ in range(_NEWTON_ROUNDS):
+        by_cluster, logliks = _cluster_scores(data, at, points, logweights)
+        loglik, score = float(logliks.sum()), by_cluster.sum(axis=0)
+        information = _information(data, at, points, logweights)
+        values, axes = np.linalg.eigh(information)
+        if values[0] <= _FLAT * values[-1] or abs(at[-1]) > _FAR:
+            break
+        step = axes @ ((axes.T @ score) / values)
+        while (
+            _cluster_logliks(data, at + step, points, logweights).sum()
+            < loglik - 1e-12 * abs(loglik)
+            and np.abs(step).max() > _TOLERANCE
+        ):
+            step = step / 2
+        at = at + step
+        if np.abs(step).max() < _CLOSE * (1 + np.abs(at).max()):
+            return at, True
+    return _slowly(data, at, points, logweights)
+
+
+def _slowly(
+    data: Patterns, theta: Floats, points: Floats, logweights: Floats
+) -> tuple[Floats, bool]:
+    """``_climb`` by a bounded quasi-Newton method."""
     from scipy import optimize
 
     def loss(at: Floats) -> tuple[float, Floats]:
