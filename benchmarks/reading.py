@@ -1,7 +1,15 @@
-"""How much more than bare JSON decoding does reading cost, and does it stay linear?
+"""How much more than bare JSON decoding does reading cost?
 
-Each case runs in a fresh process, round-robin with the decoder on the same file; the median of the
-rounds' ratios of CPU time is printed.
+Every case runs in a fresh process with one Polars thread, round-robin with the reference on the same
+file; the median of the rounds' ratios of CPU time is printed. The reference is orjson over lines split
+out of 4 MB chunks, or over the inflated members of an archive, each value dropped at once. Reading is
+``loaders.load``: hashing, redaction, links, problems and all tables included. To Parquet is reading
+and then writing every table with zstd at level 1. Memory is VmHWM after ``clear_refs``, without what
+the process had before.
+
+    uv run --with orjson python benchmarks/reading.py [FILE ...] [--rounds=5]
+
+Without files it makes its own input (``MADE``); name logs of your own to see those.
 """
 
 from __future__ import annotations
@@ -42,19 +50,35 @@ if path.endswith(".eval"):
             orjson.loads(archive.read(name))
 else:
     with open(path, "rb") as file:
-        for line in file:
-            orjson.loads(line)
-print(time.process_time() - start)
+        rest = b""
+        while chunk := file.read(4 << 20):
+            lines = (rest + chunk).split(b"\\n")
+            rest = lines.pop()
+            for line in lines:
+                orjson.loads(line)
+        if rest.strip():
+            orjson.loads(rest)
+print(time.process_time() - start, 0)
 """
 READ = """
 import sys, time
 import loaders
 loaders.available()
+def field(name):
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(name)) / 1024
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")
+before = field("VmRSS")
 start = time.process_time()
 runs = loaders.load(sys.argv[1], progress=False)
+if sys.argv[2] == "parquet":
+    for name in ("trajectories", "steps", "events", "tools", "problems"):
+        table = getattr(runs, name).collect()
+        table.write_parquet(f"{sys.argv[3]}/{name}.parquet", compression="zstd", compression_level=1)
 spent = time.process_time() - start
 assert len(runs) > 0
-print(spent)
+print(spent, field("VmHWM") - before)
 """
 
 
@@ -155,41 +179,53 @@ def inspect(path: Path, megabytes: float) -> None:
             copy += 1
 
 
-def cpu(code: str, path: Path) -> float:
-    """CPU seconds that a fresh process reports."""
+MADE = (
+    (claude_code, "claude_code.jsonl", 64),
+    (chat, "chat.jsonl", 64),
+    (inspect, "inspect.eval", 64),
+)
+
+
+def cpu(code: str, path: Path, *arguments: str) -> tuple[float, float]:
+    """CPU seconds and MB of memory that a fresh process reports."""
     environment = {**os.environ, "POLARS_MAX_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", code, str(path)],
+        [sys.executable, "-c", code, str(path), *arguments],
         capture_output=True,
         text=True,
         check=True,
         env=environment,
     )
-    return float(done.stdout)
+    seconds, megabytes = done.stdout.split()
+    return float(seconds), float(megabytes)
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
     """Print a table of ratios."""
-    print("| input | MB of JSON | read / decode | times at 1, 4, 16 times the input |")
-    print("|---|---|---|---|")
+    rounds = next(
+        (int(a.partition("=")[2]) for a in arguments if a.startswith("--rounds=")), ROUNDS
+    )
+    print("| input | MB | to frames / decode | to Parquet / decode | peak MB |")
+    print("|---|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:
-        for make, name, size in (
-            (claude_code, "a.jsonl", 64),
-            (chat, "b.jsonl", 64),
-            (inspect, "c.eval", 48),
-        ):
-            path = Path(folder, name)
-            grown = []
-            for megabytes in (size / 16, size / 4, size):
-                make(path, megabytes)
-                grown.append(min(cpu(READ, path) for _ in range(2)))
-            ratios = [cpu(READ, path) / cpu(DECODE, path) for _ in range(ROUNDS)]
-            times = ", ".join(f"{t / grown[0]:.1f}" for t in grown)
+        paths = [Path(a) for a in arguments if not a.startswith("--")]
+        for make, name, size in () if paths else MADE:
+            make(Path(folder, name), size)
+            paths.append(Path(folder, name))
+        for path in paths:
+            frames, parquet, peaks = [], [], []
+            for _ in range(rounds):
+                decode, _ = cpu(DECODE, path)
+                spent, peak = cpu(READ, path, "frames")
+                frames.append(spent / decode)
+                peaks.append(peak)
+                parquet.append(cpu(READ, path, "parquet", folder)[0] / decode)
             print(
-                f"| {make.__name__} | {size} | {statistics.median(ratios):.2f} | {times} |",
+                f"| {path.stem} | {path.stat().st_size / 1e6:.0f} | {statistics.median(frames):.1f} "
+                f"| {statistics.median(parquet):.1f} | {statistics.median(peaks):.0f} |",
                 flush=True,
             )
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -286,21 +287,44 @@ def _try_one(batch: _Batch, number: int) -> None:
     _read_batch(_Batch(batch.logs[number : number + 1]), {})
 
 
+class ProgressBar:
+    """A bar that shows itself after a second, or at once; tqdm, slow to import, comes along with it."""
+
+    def __init__(self, show: bool | None, **look: Any) -> None:
+        self._is_silent = show is False
+        self._shows_from = time.monotonic() + (0 if show else 1)
+        self._look = look
+        self._done = 0
+        self._bar: Any = None
+
+    def __enter__(self) -> ProgressBar:
+        """Show it at once if that is wanted."""
+        self.update(0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take it away."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def update(self, count: int = 1) -> None:
+        """So many more are done."""
+        self._done += count
+        if self._is_silent or time.monotonic() < self._shows_from:
+            return
+        if self._bar is None:
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(**self._look, leave=False)
+            count = self._done
+        self._bar.update(count)
+
+
 def progress_bar(
     total: int, progress: bool | None, doing: str = "reading", unit: str = " logs"
-) -> Any:
+) -> ProgressBar:
     """A bar that shows itself after a second; at once if ``progress``, never if that is False."""
-    from tqdm.auto import tqdm
-
-    return tqdm(
-        total=total,
-        unit=unit,
-        desc=doing,
-        unit_scale=unit == "B",
-        delay=0 if progress else 1.0,
-        disable=progress is False,
-        leave=False,
-    )
+    return ProgressBar(progress, total=total, unit=unit, desc=doing, unit_scale=unit == "B")
 
 
 # ---------------------------------------------------------------------- put together

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import polars as pl
 import pytest
@@ -18,7 +19,7 @@ ASKED: dict[str, Callable[[Trajectories, str], object]] = {
     "hazard": lambda runs, name: breakdown.hazard(runs, exposure=[name]),
     "interaction": lambda runs, name: breakdown.hazard(runs, interactions=[("exec_error", name)]),
     "event study": breakdown.event_study,
-    "series": breakdown.change_points,  # pyright: ignore[reportArgumentType]
+    "series": cast(Callable[[Trajectories, str], object], breakdown.change_points),
 }
 BY: dict[str, Callable[[Trajectories, str], object]] = {
     "compare": lambda runs, name: ablation.compare(runs, by=name),
