@@ -15,12 +15,13 @@ import polars as pl
 from analysis.plots.render import themed_chart, undrawable, use_offline_renderer
 from analysis.plots.theme import configured
 from analysis.results import Result
+from analysis.wording import shown
 from loaders.errors import DerailError
 
 WIDTH: Final = 460
 """Pixels from the first to the last tick of the horizontal axis, where nobody asks for another."""
 
-_LONGEST_NAME: Final = 120
+_LONGEST_NAME, _LONGEST_SENTENCE = 120, 600
 
 Events = Callable[[pl.DataFrame], str]
 
@@ -169,7 +170,8 @@ def _told(drawn: Any, result: Result, entry: _Entry, caption: bool) -> Any:
 
     counts = counts_of(result, entry.name)
     looks = inspect.cleandoc(entry.draw.__doc__ or "").partition("\n")[0]
-    told = [f"{result.title.rstrip('.')}.", looks, result.headline, f"{counts}."]
+    title, headline = (shown(text, _LONGEST_SENTENCE) for text in (result.title, result.headline))
+    told = [f"{title.rstrip('.')}.", looks, headline, f"{counts}."]
     drawn.description = " ".join(text for text in told if text)
     drawn.usermeta = {
         "derail": {
