@@ -19,7 +19,8 @@ from loaders.errors import DerailError
 # Codes that steer terminals, and those that turn the direction of writing, show themselves.
 _CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _RUNS_IN_A_LIST: Final = 40
-_CHART_WIDTH: Final = 345
+_CHART_WIDTH, _WIDE_CHART_WIDTH, _TALL = 345, 440, 420
+"""Pixels: of a chart in a card, in a card that spans the page, and from which height on it does."""
 _RUNS_IN_THE_INDEX: Final = 3_000
 _ROWS_IN_A_TABLE: Final = 40
 _WARNINGS: Final = 3
@@ -112,19 +113,28 @@ def _card(report: Report) -> str:
 
 def _section(section: Section, known: set[str]) -> str:
     result = section.result
-    return (
-        f'<section id="{section.name}"><h2>{escape(section.question)}</h2>'
-        f"<p class='lead'>{escape(_whole(section.answer))}</p>{_chart(result)}"
+    figure = _chart(result)
+    said = (
+        f"<h2>{escape(section.question)}</h2><p class='lead'>{escape(_whole(section.answer))}</p>",
         f"{_warnings(result)}"
         f"<details class='numbers'><summary>Numbers, and the runs behind each</summary>"
         f"{_table(result, known)}</details>"
-        f"<p class='method'>{escape(result.method)}</p></section>"
+        f"<p class='method'>{escape(result.method)}</p>",
     )
+    if _height(figure) > _TALL:  # beside what it says, so that no neighbour stands over a hole
+        figure = _chart(result, _WIDE_CHART_WIDTH)
+        return f'<section id="{section.name}" class="wide"><div>{"".join(said)}</div>{figure}</section>'
+    return f'<section id="{section.name}">{figure.join(said)}</section>'
 
 
-def _chart(result: Result) -> str:
+def _height(figure: str) -> float:
+    found = re.search(r"<svg[^>]*? height=\"([\d.]+)", figure)
+    return float(found[1]) if found else 0.0
+
+
+def _chart(result: Result, width: int = _CHART_WIDTH) -> str:
     try:
-        chart = plots.chart(result, width=_CHART_WIDTH, caption=False)
+        chart = plots.chart(result, width=width, caption=False)
         svg = plots.to_svg(chart, theme="page")
     except DerailError:
         return ""

@@ -21,11 +21,13 @@ header{padding:0 0 10px}
 .answer>details{margin:14px 0 0}
 .notes{color:var(--soft);margin:16px 0 0;padding-left:18px;font-size:13.5px}
 nav{display:flex;flex-wrap:wrap;gap:4px 20px;margin:22px 0 16px;padding:12px 0;border-top:1px solid var(--line);border-bottom:1px solid var(--line);font-size:13.5px}
-.grid{display:grid;gap:18px;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));align-items:start}
+.grid{display:grid;gap:18px;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));align-items:start;grid-auto-flow:dense}
 section{background:var(--paper);border:1px solid var(--line);border-radius:12px;padding:20px 22px 16px;min-width:0;scroll-margin-top:12px}
 .grid+section,section+section,section.card{margin-top:18px}
 .grid>section{margin-top:0}
 .grid>section:has(>.numbers[open]),.grid>section.wide{grid-column:1/-1}
+@media(min-width:1000px){.grid>section.wide:not(:has(.numbers[open])){display:grid;grid-template-columns:2fr 3fr;gap:0 36px}}
+section.wide figure{margin-top:0}
 .lead{font-size:17px;line-height:1.4;font-weight:600;margin:0 0 14px;overflow-wrap:anywhere;text-wrap:pretty}
 figure{margin:0 0 10px}
 figure svg{display:block;max-width:100%;height:auto;overflow:visible}

@@ -14,7 +14,7 @@ from loaders import Trajectories
 from loaders.marks import is_simulated
 
 _REPLACED: Final = 0.25  # identical calls differ a little wherever tools have state
-_SHOWN_EFFECTS: Final = 4
+_SHOWN_EFFECTS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,11 @@ def factors_answer(result: Result) -> str:
     if len(main) > _SHOWN_EFFECTS:
         parts[0] += f"; and {len(main) - _SHOWN_EFFECTS} more"
     if both:
-        shown_both = "; ".join(_effect(row) for row in both[:2])
-        parts.append(f"More than the sum of both (beyond each alone): {shown_both}")
+        parts.append(f"Beyond the sum of both: {_effect(both[0])}")
     if not tried.is_empty():
-        parts.append(f"Not shown to matter: {', '.join(tried['effect'].to_list())}")
+        names = tried["effect"].to_list()
+        named = f"{len(names)} others" if len(names) > _SHOWN_EFFECTS else ", ".join(names)
+        parts.append(f"Not shown to matter: {named}")
     return ". ".join(parts) + "."
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import altair as alt
 import polars as pl
@@ -149,16 +149,24 @@ def differences(result: Result, width: int) -> Any:
     return drawn.properties(width=width, height=alt.Step(20))
 
 
+_MOST_EFFECTS: Final = 24
+
+
 @draws("factors")
 def factors(result: Result, width: int) -> Any:
     """Effects of factors and of their interactions on success within tasks, with 95 % intervals.
 
     From ``factors.factors``: columns ``effect``, ``kind``, ``difference``, ``low``, ``high``,
-    ``p_adjusted``, ``tasks``, ``runs``.
+    ``p_adjusted``, ``tasks``, ``runs``. The most harmful come first, main effects above interactions; of
+    very many effects, only those interactions are drawn that hold after correction.
     """
     shown = result.frame.filter(pl.col("difference").is_not_null())
     if shown.is_empty():
         raise DerailError("every effect was refused: too few tasks have all that they need")
+    is_main = pl.col("kind") == "main"
+    if shown.height > _MOST_EFFECTS:
+        shown = shown.filter(is_main | (pl.col("p_adjusted") < 0.05))
+    shown = shown.sort(~is_main, "difference")
     domain = ["main", "interaction"]
     few = shown.height <= 12
     drawn = intervals(
