@@ -38,6 +38,33 @@ def columns(by: str | Sequence[str] | None, runs: Trajectories) -> list[str]:
     return names
 
 
+CONDITIONS: Final = ("model", "framework", "benchmark", "format", "provider")
+"""Columns of the schema by which runs may be told apart where nobody named arms."""
+
+MOST_LEVELS: Final = 24
+"""A column of more values is no condition to compare."""
+
+
+def conditions(runs: Trajectories) -> list[str]:
+    """Columns by which these runs can be compared: ``arm`` first, then labels, then model, framework and so on.
+
+    A column counts where it has from 2 to 24 values.
+
+    >>> import loaders
+    >>> chat = [{"role": "user", "content": "Look."}]
+    >>> conditions(loaders.from_messages([chat, chat], task_id="t", arm=["kept", "dropped"]))
+    ['arm']
+    """
+    schema = runs.trajectories.collect_schema()
+    names = [
+        name
+        for name in dict.fromkeys(["arm", *runs.labels, *CONDITIONS])
+        if name in schema and not schema[name].is_nested()
+    ]
+    counts = runs.trajectories.select(pl.col(names).n_unique()).collect().row(0, named=True)
+    return [name for name in names if 2 <= counts[name] <= MOST_LEVELS]
+
+
 _EVER: Final = re.compile(r"^[Ee][Vv][Ee][Rr](?:[\s_:-]+|(?=[A-Z]))(?P<what>.*)$")
 
 

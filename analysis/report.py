@@ -44,11 +44,17 @@ class Report:
     left_out: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
 
     def __getitem__(self, name: str) -> Result:
-        """The result of a section by its name, for example ``report["triggers"]``."""
+        """The result of a section by its name, for example ``report["triggers"]``.
+
+        Raises ``DerailError`` where there is none; ``left_out`` tells why.
+        """
         for section in self.sections:
             if section.name == name:
                 return section.result
-        raise KeyError(f"no section {name!r}; there are {[s.name for s in self.sections]}")
+        there = ", ".join(section.name for section in self.sections) or "none"
+        raise DerailError(
+            f"these logs gave no section {name!r}; there are: {there}. report.left_out tells why."
+        )
 
     def _ipython_key_completions_(self) -> list[str]:
         return [section.name for section in self.sections]

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 
 class DerailError(Exception):
-    """Base of every error that Derail raises on purpose."""
+    """Base of every error that Derail raises on purpose; its message says what to do next."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: the message says it all, and the way to it is the library's own."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 class LoadError(DerailError):

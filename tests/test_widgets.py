@@ -16,8 +16,8 @@ from small import runs_of
 import analysis
 import loaders
 from analysis.divergence import first_divergence
+from analysis.outcomes import conditions
 from analysis.widgets import AblationBuilder, BreakdownFinder, Explorer, FigureStudio, Timeline
-from analysis.widgets.overview import conditions
 from analysis.widgets.parting import partings
 from analysis.widgets.pieces import STATIC, Controls, Note
 from analysis.widgets.runtable import HEAD, RunTable

@@ -10,7 +10,7 @@ import polars as pl
 from analysis import ablation
 from analysis.results import Result
 from analysis.widgets.overview import Overview, held_equal, most_paired
-from analysis.widgets.pieces import Code, Controls, Effects, Note
+from analysis.widgets.pieces import Code, Controls, Effects, Note, NotListed
 from analysis.widgets.runtable import RunTable
 from analysis.widgets.stack import Stack, columns_to_compare
 from analysis.widgets.strips import shown
@@ -92,7 +92,7 @@ class AblationBuilder(Stack):
         """Choose factors, outcome (``success`` or ``behaviour``), pairing and baseline.
 
         None leaves a choice as it is; ``baseline=""``: the first level in alphabetical order.
-        Raises ``ValueError`` for what can't be chosen.
+        Raises ``DerailError`` (a ``ValueError``, too) for what can't be chosen.
         """
         given = {"factors": factors, "outcome": outcome, "pair": pair, "baseline": baseline}
         chosen = {
@@ -111,10 +111,10 @@ class AblationBuilder(Stack):
     def pick(self, effect: int) -> None:
         """List the runs behind an effect, by its row.
 
-        Raises ``IndexError`` where there is no such row.
+        Raises ``DerailError`` (an ``IndexError``, too) where there is no such row.
         """
         if not 0 <= effect < len(self.effects.rows):
-            raise IndexError(f"{len(self.effects.rows)} effects are shown; there is no {effect}")
+            raise NotListed(f"{len(self.effects.rows)} effects are shown; there is no {effect}")
         self.effects.picked = effect
 
     @property

@@ -13,7 +13,7 @@ from analysis.divergence import first_divergence
 from analysis.widgets.events import Reader
 from analysis.widgets.overview import AT_ONCE, Overview, held_equal, most_paired
 from analysis.widgets.parting import SCHEMA, partings
-from analysis.widgets.pieces import Controls, Note, StepChart
+from analysis.widgets.pieces import Controls, Note, NotListed, StepChart
 from analysis.widgets.runtable import RunTable
 from analysis.widgets.stack import Stack, beside, columns_to_compare
 from analysis.widgets.strips import Strip, shown, strip_of
@@ -114,10 +114,10 @@ class BreakdownFinder(Stack):
     def open_pair(self, n: int = 0) -> None:
         """Show both timelines of the n-th pair of ``pairs``.
 
-        Raises ``IndexError`` where there are fewer.
+        Raises ``DerailError`` (an ``IndexError``, too) where there are fewer.
         """
         if not 0 <= n < self.pairs.height:
-            raise IndexError(f"{self.pairs.height} pairs are listed; there is no {n}")
+            raise NotListed(f"{self.pairs.height} pairs are listed; there is no {n}")
         self.list.picked = str(self.pairs["pair"][n])
 
     def select(self, seq: int, side: str = "a") -> None:
@@ -146,7 +146,12 @@ class BreakdownFinder(Stack):
 
     @property
     def chosen(self) -> Trajectories:
-        """The runs of the pairs that are listed, to go on with."""
+        """The runs of the pairs that are listed, to go on with.
+
+        Raises ``DerailError`` where there is none.
+        """
+        if self.pairs.is_empty():
+            raise NotListed("no pair is listed, so no run is chosen")
         return self.runs.filter([*self.pairs["trajectory_a"], *self.pairs["trajectory_b"]])
 
     # ------------------------------------------------------------------ what is compared

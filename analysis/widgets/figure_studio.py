@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from analysis import ablation, breakdown, outcomes, perturbations, thinking
+from analysis.outcomes import conditions
 from analysis.plots import export
 from analysis.results import Result
 from analysis.widgets import drawing
-from analysis.widgets.overview import conditions
 from analysis.widgets.pieces import Controls, Note, Preview
 from analysis.widgets.stack import Stack
 from analysis.widgets.strips import shown

@@ -11,34 +11,14 @@ from typing import Any, Final
 import polars as pl
 
 from analysis import perturbations, thinking
+from analysis.outcomes import CONDITIONS
 from analysis.widgets.strips import says, shown
 from loaders import Trajectories
-
-MOST_LEVELS: Final = 24
-"""A column of more values is no condition to compare."""
 
 AT_ONCE: Final = 200_000
 """Up to so many events, perturbed responses are looked for before the widget shows; else beside it."""
 
-_CANDIDATES: Final = ("arm", "model", "framework", "benchmark", "format", "provider")
 EVERYTHING: Final = "all runs"
-
-
-def conditions(runs: Trajectories) -> list[str]:
-    """Columns by which runs may be told apart: labels first, then arm, model, framework and so on.
-
-    A column counts where it has from 2 to 24 values.
-
-    >>> import loaders
-    >>> conditions(loaders.load("sample_logs/study/{arm}/planner-1/inspect/timeout.eval"))[0]
-    'arm'
-    """
-    names = list(dict.fromkeys([*runs.labels, *_CANDIDATES]))
-    table = runs.trajectories
-    schema = table.collect_schema()
-    names = [name for name in names if name in schema and not schema[name].is_nested()]
-    counts = table.select(pl.col(names).n_unique()).collect().row(0, named=True)
-    return [name for name in names if 2 <= counts[name] <= MOST_LEVELS]
 
 
 def held_equal(table: pl.DataFrame, by: str | None, columns: Sequence[str]) -> list[str]:
@@ -92,7 +72,7 @@ class Overview:
             "steps",
             "events",
         )
-        labels = (*self.runs.labels, *_CANDIDATES)
+        labels = ("arm", *self.runs.labels, *CONDITIONS)
         verdicts = thinking.audit(self.runs).select(
             "trajectory_id", pl.col("verdict").alias("_thinking")
         )

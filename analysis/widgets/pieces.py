@@ -14,7 +14,17 @@ from typing import Any, Final, cast
 import anywidget
 import traitlets
 
+from loaders.errors import DerailError
+
 STATIC: Final = Path(__file__).parent / "static"
+
+
+class NoSuchOption(DerailError, ValueError):
+    """A control was set to what it does not offer, as happens where other logs are looked at."""
+
+
+class NotListed(DerailError, IndexError):
+    """A row was opened that the list does not have."""
 
 
 def synced(default: Any = None) -> Any:
@@ -116,7 +126,7 @@ class Controls(Piece):
             keys = [key for key, _ in field["options"]]
             asked = values[name] if field["kind"] == "checks" else [values[name]]
             if unknown := [key for key in asked if key not in keys]:
-                raise ValueError(f"{name} has no option {unknown[0]!r}; there are {keys}")
+                raise NoSuchOption(f"{name} has no option {unknown[0]!r}; there are {keys}")
         self.values = {**self.values, **values}
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 import ipywidgets as widgets  # pyright: ignore[reportMissingTypeStubs]
 import polars as pl
 
-from analysis.widgets.overview import conditions
+from analysis.outcomes import conditions
 from analysis.widgets.pieces import Piece
 from loaders import Trajectories
 from loaders.errors import DerailError
