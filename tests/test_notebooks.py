@@ -96,10 +96,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path / "notebooks")
 
 
-SAMPLES = (
-    "../sample_logs/frameworks/smolagents",  # no arms, no outcomes of tasks run twice
-    "../sample_logs/frameworks/{arm}/*/*.json*",
-)
+SAMPLES = ("../sample_logs/frameworks/smolagents",)  # no arms, and no outcomes
 REAL = (
     "bfcl/results/{arm}/result",
     "tau_bench/historical_trajectories/gpt-4o-airline.json",
