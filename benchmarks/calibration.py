@@ -55,7 +55,7 @@ def everything(draws: int, keep: Path) -> pl.DataFrame:
         (setting, start)
         for start in starts
         for setting in SETTINGS
-        if setting not in POWER or start < draws // 4
+        if setting not in POWER or start % (4 * BATCH) == 0
     ]
 
     def file(setting: str, what: object) -> Path:

@@ -23,7 +23,7 @@ from analysis import ablation, axes, breakdown, generalization, outcomes, surviv
 from analysis.results import Result
 from loaders import Trajectories
 
-LARGE = 4_000
+LARGE = 20_000
 """Tasks of the data set that stands for the truth."""
 
 _PLANTED = {

@@ -129,6 +129,20 @@ def test_a_random_intercept_finds_what_was_planted() -> None:
     assert np.mean(sds) == pytest.approx(0.8, abs=0.06)
 
 
+def test_errors_of_a_random_intercept_are_those_of_leaving_out_each_cluster() -> None:
+    frame = rows(5).filter(pl.col("task").rank("dense") <= 25)
+    data = patterns(frame, "event", X, "task")
+    found = random_intercept(data)
+    left_out = [
+        random_intercept(patterns(frame.filter(pl.col("task") != task), "event", X, "task"))
+        for task in frame["task"].unique()
+    ]
+    moves = np.stack([other.coefficients for other in left_out]) - found.coefficients
+    jackknife = np.sqrt(24 / 25 * (moves**2).sum(axis=0))
+    np.testing.assert_allclose(found.standard_errors, jackknife, rtol=0.12)
+    np.testing.assert_allclose(found.standard_errors[1:], jackknife[1:], rtol=0.02)
+
+
 def test_without_spread_between_clusters_the_intercept_is_fixed() -> None:
     frame = rows(3, sd=0.0)
     data = patterns(frame, "event", X, "task")
