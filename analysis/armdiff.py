@@ -2,44 +2,32 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
-from analysis import perturbations
 from analysis.agreement import (
     AXES,
-    COLUMNS_OF_ENVIRONMENT,
-    SAME_CALLS,
-    WHOLE,
     Arms,
     agreement,
-    same_calls,
     two_arms,
+)
+from analysis.armfacts import HISTORY, facts_of_runs
+from analysis.armresponses import (
+    DIFF_SCHEMA,
+    DiffPart,
+    answers_to_same_calls,
+    members_of_broken,
+    rates_of_broken,
 )
 from analysis.armwords import headline, listed, warnings_of
 from analysis.outcomes import columns
 from analysis.results import Result, empty_members
-from analysis.uncertainty import holm, t_estimate
-from analysis.wording import json_leaves, line_difference, schema_changes, shown
+from analysis.wording import line_difference, schema_changes, shown
 from loaders import Trajectories
 
-_SCHEMA: Final = {
-    **dict.fromkeys(("a", "b", "axis", "item", "verdict", "detail"), pl.String),
-    **dict.fromkeys(("value_a", "value_b"), pl.String),
-    **dict.fromkeys(("between", "within_a", "within_b"), pl.Float64),
-    **dict.fromkeys(("units", "units_differ", "units_unknown"), pl.Int64),
-}
-_SETS_HISTORY: Final = (
-    r"(?i)(?:reasoning|thinking)_history|(?:preserve|clear|keep|strip|drop)_?(?:thinking|reasoning)"
-)
-"""Settings by which an arm is told to send thinking back: what was meant, and no confound."""
 _ABSENT: Final = "not offered"
-_HISTORY: Final = "history"
-_MIN_RESPONSES: Final = 10
 
 
 def diff(
@@ -83,14 +71,14 @@ def diff(
     arms = two_arms(runs, by, a, b, columns(pair, runs))
     chosen = runs.filter(arms.table["trajectory_id"].to_list())
     parts = [
-        _plain(arms, _facts(chosen, arms)),
+        _plain(arms, facts_of_runs(chosen, arms)),
         _tools(chosen, arms),
-        _same_calls(chosen, arms),
+        answers_to_same_calls(chosen, arms),
     ]
     frame = pl.concat([_prompts_told(chosen, arms, part.frame) for part in parts])
-    frame = pl.concat([frame, _perturbed(chosen, arms)])
-    members = pl.concat([*(part.members for part in parts), _perturbed_members(arms, frame)])
-    order = {name: n for n, name in enumerate((_HISTORY, *AXES))}
+    frame = pl.concat([frame, rates_of_broken(chosen, arms)])
+    members = pl.concat([*(part.members for part in parts), members_of_broken(arms, frame)])
+    order = {name: n for n, name in enumerate((HISTORY, *AXES))}
     frame = frame.sort(pl.col("axis").replace_strict(order), maintain_order=True)
     return Result(
         kind="diff",
@@ -106,13 +94,7 @@ def diff(
     )
 
 
-@dataclass(frozen=True)
-class _Part:
-    frame: pl.DataFrame
-    members: pl.DataFrame
-
-
-def _compared(arms: Arms, facts: pl.DataFrame, display: pl.DataFrame) -> _Part:
+def _compared(arms: Arms, facts: pl.DataFrame, display: pl.DataFrame) -> DiffPart:
     """Facts (``axis``, ``item``, ``unit``, ``cluster``, ``side``, ``value``, ``n``) as rows.
 
     ``display``: ``axis``, ``item``, ``side``, ``text`` of what is shown.
@@ -127,7 +109,7 @@ def _compared(arms: Arms, facts: pl.DataFrame, display: pl.DataFrame) -> _Part:
         table = table.join(text, on=keys, how="left", maintain_order="left")
     named = {"a": pl.lit(arms.a), "b": pl.lit(arms.b), "detail": pl.lit(None, pl.String)}
     frame = table.with_columns(**named).select(
-        pl.col(name).cast(kind) for name, kind in _SCHEMA.items()
+        pl.col(name).cast(kind) for name, kind in DIFF_SCHEMA.items()
     )
     is_behind = (pl.col("between") > 0) | ((pl.col("between") > 0).sum().over(keys) == 0)
     members = (
@@ -136,10 +118,10 @@ def _compared(arms: Arms, facts: pl.DataFrame, display: pl.DataFrame) -> _Part:
         .join(arms.table.select("unit", "trajectory_id", role="side"), on="unit")
         .select(*keys, "trajectory_id", "role")
     )
-    return _Part(frame, members)
+    return DiffPart(frame, members)
 
 
-def _plain(arms: Arms, facts: pl.DataFrame) -> _Part:
+def _plain(arms: Arms, facts: pl.DataFrame) -> DiffPart:
     """The same for facts whose values are shown as they are, the most common one first."""
     counted = (
         facts.drop_nulls("value")
@@ -159,97 +141,10 @@ def _plain(arms: Arms, facts: pl.DataFrame) -> _Part:
     )
 
 
-# ---------------------------------------------------------------------- facts of runs
-
-
-def _facts(runs: Trajectories, arms: Arms) -> pl.DataFrame:
-    """A row per run and item, with ``n`` = 1."""
-    table = arms.table
-    parts = [_sent_back(runs, table)]
-    parts += [_fact(table, axis, item, pl.col(axis)) for axis, item in WHOLE.items()]
-    parts += [
-        _fact(table, "environment", name, pl.col(name).cast(pl.String))
-        for name in COLUMNS_OF_ENVIRONMENT
-        if name != arms.by and table[name].is_not_null().any()
-    ]
-    parts += [
-        _leaves(table, pl.col("params"), "params"),
-        _leaves(
-            table, pl.col("metadata").str.json_path_match("$.environment"), "metadata/environment"
-        ),
-    ]
-    return pl.concat(parts)
-
-
-def _fact(table: pl.DataFrame, axis: str, item: str, value: pl.Expr) -> pl.DataFrame:
-    return table.select(
-        pl.lit(axis).alias("axis"),
-        pl.lit(item).alias("item"),
-        "unit",
-        "cluster",
-        "side",
-        value.alias("value"),
-        pl.lit(1, pl.Int64).alias("n"),
-    )
-
-
-def _leaves(table: pl.DataFrame, column: pl.Expr, prefix: str) -> pl.DataFrame:
-    """The leaves of a column of JSON text: a setting that only some runs name is "not set" in others."""
-    texts = table.select("unit", "cluster", "side", column.alias("json"))
-    known = texts.drop_nulls("json")
-    flat = [
-        (text, path, leaf)
-        for text in known["json"].unique(maintain_order=True)
-        for path, leaf in json_leaves(text).items()
-    ]
-    leaves = pl.DataFrame(
-        flat, schema={"json": pl.String, "path": pl.String, "value": pl.String}, orient="row"
-    )
-    paths = leaves.select("path").unique(maintain_order=True)
-    is_history = pl.col("path").str.contains(_SETS_HISTORY)
-    return (
-        texts.join(paths, how="cross")
-        .join(leaves, on=["json", "path"], how="left", maintain_order="left")
-        .select(
-            pl.when(is_history)
-            .then(pl.lit(_HISTORY))
-            .otherwise(pl.lit("environment"))
-            .alias("axis"),
-            (pl.lit(prefix + "/") + pl.col("path")).str.strip_suffix("/").alias("item"),
-            "unit",
-            "cluster",
-            "side",
-            pl.when(pl.col("json").is_not_null()).then(pl.col("value").fill_null("not set")),
-            pl.lit(1, pl.Int64).alias("n"),
-        )
-    )
-
-
-def _sent_back(runs: Trajectories, table: pl.DataFrame) -> pl.DataFrame:
-    """What became of earlier thinking in each run's requests; null where no request is recorded."""
-    due = runs.steps.filter(pl.col("thinking_available") > 0).select(
-        "run", pl.col("thinking_available").alias("due"), pl.col("thinking_sent").alias("sent")
-    )
-    is_known = pl.col("sent").is_not_null()
-    is_all, is_none = pl.col("sent") >= pl.col("due"), pl.col("sent") == 0
-    per_run = due.group_by("run").agg(
-        pl.when(~is_known.any())
-        .then(None)
-        .when(is_all.filter(is_known).all())
-        .then(pl.lit("all"))
-        .when(is_none.filter(is_known).all())
-        .then(pl.lit("none"))
-        .otherwise(pl.lit("some"))
-        .alias("policy")
-    )
-    joined = table.join(per_run.collect(), on="run", how="left", maintain_order="left")
-    return _fact(joined, _HISTORY, "thinking sent back", pl.col("policy"))
-
-
 # ---------------------------------------------------------------------- tools
 
 
-def _tools(runs: Trajectories, arms: Arms) -> _Part:
+def _tools(runs: Trajectories, arms: Arms) -> DiffPart:
     """Tools that the arms do not offer alike, each by its name."""
     offers = arms.table.group_by("unit", "cluster", "side", "toolset", maintain_order=True).agg(
         pl.len().cast(pl.Int64).alias("n")
@@ -266,7 +161,7 @@ def _tools(runs: Trajectories, arms: Arms) -> _Part:
         .collect()
     )
     if definitions.is_empty():
-        return _Part(pl.DataFrame(schema=_SCHEMA), empty_members("axis", "item"))
+        return DiffPart(pl.DataFrame(schema=DIFF_SCHEMA), empty_members("axis", "item"))
     named = (
         offers.join(definitions, on="toolset").select("unit", "name").unique(maintain_order=True)
     )
@@ -289,7 +184,7 @@ def _tools(runs: Trajectories, arms: Arms) -> _Part:
     rows = part.frame.filter(pl.col("units_differ") > 0)
     details = [_tool_detail(chosen, definitions, arms, name) for name in rows["item"]]
     rows = rows.with_columns(pl.Series("detail", details, dtype=pl.String))
-    return _Part(rows, part.members.filter(pl.col("item").is_in(rows["item"].to_list())))
+    return DiffPart(rows, part.members.filter(pl.col("item").is_in(rows["item"].to_list())))
 
 
 def _most_common(facts: pl.DataFrame) -> pl.DataFrame:
@@ -383,133 +278,3 @@ def _prompt_told(
     many = f", mean of {len(found)} pairs of prompts" if len(found) > 1 else ""
     said = str(first) if len(found) == 1 else f"{100 * share:.0f} % of lines differ"
     return f"{said}{many}", shown(first.first_a), shown(first.first_b)
-
-
-# ---------------------------------------------------------------------- tool responses
-
-
-def _same_calls(runs: Trajectories, arms: Arms) -> _Part:
-    columns_of_runs = arms.table.select("run", "side", "cluster", pl.col("unit").alias("pair"))
-    answers = same_calls(runs).join(columns_of_runs, on="run")
-    if not arms.is_paired or answers.is_empty():
-        return _Part(pl.DataFrame(schema=_SCHEMA), empty_members("axis", "item"))
-    facts = answers.select(
-        pl.lit("tool_responses").alias("axis"),
-        pl.lit(SAME_CALLS).alias("item"),
-        pl.struct("pair", "asked").alias("unit"),
-        "cluster",
-        "side",
-        pl.col("answer").cast(pl.String).alias("value"),
-        pl.lit(1, pl.Int64).alias("n"),
-    )
-    asked_by_both = facts.filter(pl.col("side").n_unique().over("unit") == 2)
-    table, per_unit = agreement(asked_by_both, ["axis", "item"], arms.a, arms.b)
-    if table.is_empty():
-        return _Part(pl.DataFrame(schema=_SCHEMA), empty_members("axis", "item"))
-    detail = pl.format(
-        "{} calls that both arms made alike; answered otherwise at {}", "units", "units_differ"
-    )
-    frame = table.with_columns(
-        detail.alias("detail"), a=pl.lit(arms.a), b=pl.lit(arms.b), value_a=None, value_b=None
-    ).select(pl.col(name).cast(kind) for name, kind in _SCHEMA.items())
-    differs = frame["units_differ"].item() > 0
-    behind = per_unit.filter(pl.col("between") > 0) if differs else per_unit
-    tasks = behind.select(pl.col("unit").struct.field("pair").alias("unit")).unique()
-    members = arms.table.join(tasks, on="unit", how="semi", maintain_order="left").select(
-        pl.lit("tool_responses").alias("axis"),
-        pl.lit(SAME_CALLS).alias("item"),
-        "trajectory_id",
-        pl.col("side").alias("role"),
-    )
-    return _Part(frame, members)
-
-
-def _perturbed(runs: Trajectories, arms: Arms) -> pl.DataFrame:
-    """Shares of broken responses by code, and of faults that a harness says it planted."""
-    events = (
-        runs.events.filter(pl.col("kind") == "tool_result")
-        .select("run", pl.col("injected").is_not_null().alias("planted"))
-        .collect()
-    )
-    labels = arms.table.select("run", "cluster", "side")
-    answered = events.join(labels, on="run")
-    if answered.is_empty():
-        return pl.DataFrame(schema=_SCHEMA)
-    per_cluster = answered.group_by("cluster", "side").agg(pl.len().alias("of"))
-    sizes = {side: answered.filter(pl.col("side") == side).height for side in (arms.a, arms.b)}
-    found = perturbations.detect(runs).select(
-        "run", pl.format("perturbed: {}", "code").alias("item")
-    )
-    planted = answered.filter("planted").select("run", pl.lit("planted faults").alias("item"))
-    hits = (
-        pl.concat([found, planted])
-        .join(labels, on="run")
-        .group_by("item", "cluster", "side")
-        .agg(pl.len().alias("hits"))
-    )
-    rows = [
-        _rate_row(
-            str(item), per_cluster.join(group, on=["cluster", "side"], how="left"), arms, sizes
-        )
-        for (item,), group in hits.sort("item").group_by("item", maintain_order=True)
-    ]
-    adjusted = holm([row["p"] for row in rows])
-    for row, p in zip(rows, adjusted, strict=True):
-        enough = min(sizes.values()) >= _MIN_RESPONSES and not math.isnan(p)
-        row["verdict"] = "unknown" if not enough else "differ" if p < 0.05 else "vary"
-    rows.sort(key=lambda row: row["order"])
-    return pl.DataFrame([{name: row.get(name) for name in _SCHEMA} for row in rows], schema=_SCHEMA)
-
-
-def _rate_row(item: str, table: pl.DataFrame, arms: Arms, sizes: dict[str, int]) -> dict[str, Any]:
-    """The difference of two shares of responses, with a CR1 standard error over tasks."""
-    table = table.with_columns(pl.col("hits").fill_null(0))
-    rates: dict[str, float] = {}
-    counts: dict[str, int] = {}
-    residuals: list[pl.DataFrame] = []
-    for side, sign in ((arms.a, -1), (arms.b, 1)):
-        rows = table.filter(pl.col("side") == side)
-        counts[side] = int(rows["hits"].sum())
-        rates[side] = counts[side] / max(1, sizes[side])
-        error = sign * (pl.col("hits") - rates[side] * pl.col("of")) / max(1, sizes[side])
-        residuals.append(rows.select("cluster", error.alias("error")))
-    sums = pl.concat(residuals).group_by("cluster").agg(pl.col("error").sum())["error"]
-    clusters = sums.len()
-    se = (
-        math.sqrt(clusters / (clusters - 1) * float((sums * sums).sum()))
-        if clusters > 1
-        else math.nan
-    )
-    difference = rates[arms.b] - rates[arms.a]
-    estimate = t_estimate(difference, se, clusters, sum(sizes.values()))
-    shares = {
-        label: f"{100 * rates[side]:.1f} % ({counts[side]} of {sizes[side]})"
-        for label, side in (("value_a", arms.a), ("value_b", arms.b))
-    }
-    interval = (
-        f" [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}] clustered by task"
-        if clusters > 1
-        else ""
-    )
-    return {
-        "a": arms.a,
-        "b": arms.b,
-        "axis": "tool_responses",
-        "item": item,
-        **shares,
-        "detail": f"{100 * difference:+.1f} points{interval}",
-        "units": clusters,
-        "p": estimate.p,
-        "order": -sum(counts.values()),
-    }
-
-
-def _perturbed_members(arms: Arms, frame: pl.DataFrame) -> pl.DataFrame:
-    items = frame.filter(
-        pl.col("axis") == "tool_responses",
-        pl.col("between").is_null(),
-        pl.col("value_a").is_not_null(),
-    )
-    return items.select("axis", "item").join(
-        arms.table.select("trajectory_id", pl.col("side").alias("role")), how="cross"
-    )
