@@ -1,13 +1,16 @@
 """Precision and recall of the rules for broken tool responses on all real logs that know the truth.
 
-``uv run python benchmarks/detection.py LOGS [--write]``: LOGS is a folder of folders of logs. Flags, exit
+``uv run python benchmarks/detection.py LOGS [--write]``: LOGS is a folder of folders of logs; without it
+only the sample study is measured, whose truth says which responses its world perturbed. Flags, exit
 codes and exit statuses in words are hidden from the rules; see ``analysis.perturbations.quality`` for the
 protocol. ``--write`` puts the tables into ``detection.md``.
 """
 
 from __future__ import annotations
 
+import json
 import sys
+from itertools import product
 from pathlib import Path
 
 import polars as pl
@@ -33,6 +36,8 @@ LOOKED_AT = [
     "tau2",
 ]
 """Every other format in alphabetical order: the rules were written on these, then measured on the rest."""
+
+ARM = ["policy", "model", "scaffold"]
 
 
 def truth_of(runs: Trajectories) -> pl.DataFrame:
@@ -88,6 +93,38 @@ def table(frame: pl.DataFrame, name: str) -> str:
     return "\n".join(lines)
 
 
+def study_truth(runs: Trajectories, truth: Path) -> pl.DataFrame:
+    """Which responses of the sample study its world perturbed: ``code`` is the kind of perturbation."""
+    arms = json.loads(truth.read_text(encoding="utf-8"))["study"]["arms"]
+    told = pl.DataFrame(
+        [
+            {**{name: arm[name] for name in ARM}, "task_id": task, "trial": trial, "step": struck}
+            for arm in arms
+            for (task, trial), struck in zip(
+                product(arm["tasks"], map(str, range(1, 5))), arm["struck"], strict=True
+            )
+        ],
+        schema_overrides={"step": pl.List(pl.Int64)},
+    ).explode("step")
+    labels = runs.trajectories.select("run", *ARM, "task_id", "trial", "perturbation").collect()
+    struck = told.drop_nulls("step").join(labels, on=[*ARM, "task_id", "trial"])
+    answers = runs.events.filter(pl.col("kind") == "tool_result").select("run", "seq", "step")
+    kind = pl.col("perturbation").alias("code")
+    return (
+        answers.collect()
+        .join(struck.select("run", "step", kind), on=["run", "step"], how="left")
+        .select("run", "seq", pl.col("code").is_not_null().alias("truth"), "code")
+    )
+
+
+def of_study(samples: Path) -> pl.DataFrame:
+    """Recall by kind of perturbation, and precision over all, on logs that no rule was written on."""
+    runs = loaders.load(f"{samples}/study/{{policy}}/{{model}}/{{scaffold}}/{{perturbation}}.*")
+    truth = study_truth(runs, samples / "truth.json")
+    found = perturbations.quality(runs, truth, by="code", codes=perturbations.CODES).frame
+    return found.filter((pl.col("broken") > 0) | (pl.col("code") == "all"))
+
+
 def loaded(logs: Path) -> list[Trajectories]:
     """Each folder that can be read."""
     found = []
@@ -101,7 +138,21 @@ def loaded(logs: Path) -> list[Trajectories]:
 
 def main() -> None:
     """Measure, print and, if asked, write the tables."""
-    parts = loaded(Path(sys.argv[1]))
+    folders = [Path(word) for word in sys.argv[1:] if not word.startswith("--")]
+    marked = {"study": table(of_study(PAGE.parent.parent / "sample_logs"), "code")}
+    if folders:
+        marked["detection"] = of_real_logs(folders[0])
+    for mark, text in marked.items():
+        print(text)
+        if "--write" in sys.argv:
+            before, start, rest = PAGE.read_text().partition(f"<!-- {mark} -->\n")
+            _, end, after = rest.partition(f"<!-- /{mark} -->")
+            PAGE.write_text(before + start + text + "\n" + end + after)
+
+
+def of_real_logs(logs: Path) -> str:
+    """All tables but that of the study."""
+    parts = loaded(logs)
     everything = parts[0]
     for part in parts[1:]:
         everything = everything + part
@@ -128,12 +179,7 @@ def main() -> None:
         table(by_format, "format"),
         table(scores(everything, "code"), "code"),
     ]
-    text = "\n\n".join(tables)
-    print(text)
-    if "--write" in sys.argv:
-        before, mark, rest = PAGE.read_text().partition("<!-- detection -->\n")
-        _, end, after = rest.partition("<!-- /detection -->")
-        PAGE.write_text(before + mark + text + "\n" + end + after)
+    return "\n\n".join(tables)
 
 
 if __name__ == "__main__":
