@@ -103,7 +103,7 @@ def patterns(
         .collect()
     )
     covariates = counted.select(
-        pl.lit(1.0).alias("intercept"), *(pl.col(c).cast(pl.Float64) for c in x)
+        pl.repeat(1.0, pl.len()).alias("intercept"), *(pl.col(c).cast(pl.Float64) for c in x)
     )
     return Patterns(
         ("intercept", *x),

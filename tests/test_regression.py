@@ -177,3 +177,13 @@ def test_a_cloglog_where_everybody_has_the_event_does_not_overflow() -> None:
     found = fit(patterns(rows, "event", ["x"], "task"), "cloglog")
     assert np.isfinite(found.coefficients).all()
     assert np.isfinite(found.covariance).all()
+
+
+def test_a_model_of_the_baseline_alone_is_the_share_of_events() -> None:
+    rows = pl.DataFrame(
+        {"task": ["a", "a", "b", "b", "b"], "event": [True, False, False, True, False]}
+    )
+    data = patterns(rows, "event", [], "task")
+    assert data.x.shape == (2, 1)
+    found = fit(data)
+    assert 1 / (1 + np.exp(-found.coefficients[0])) == pytest.approx(0.4)

@@ -90,6 +90,7 @@ def test_clicks_lead_from_a_cell_to_the_raw_record(widget: Locator) -> None:
     widget.locator(".runlist tbody tr").first.click()
     strip = widget.locator(".timeline .strip")
     expect(strip).to_have_attribute("role", "slider")
+    expect(strip).to_be_visible()
     box = strip.bounding_box()
     assert box
     page.mouse.click(box["x"] + 50 + 5, box["y"] + 18 + 15 + 6)  # the first event, in the lane says
