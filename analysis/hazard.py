@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
 import polars as pl
 
 from analysis.confounding import difficulty_and_exposure
-from analysis.exposures import exposures, refuse_ever
-from analysis.outcomes import columns, judged
+from analysis.exposures import refuse_ever
+from analysis.outcomes import columns
+from analysis.person_periods import AtRisk, at_risk, counted_periods, person_period
 from analysis.regression import Fit, Link, fit, patterns, random_intercept
 from analysis.results import Result, empty_members
 from analysis.uncertainty import benjamini_hochberg, e_value, normal_estimate
 from loaders import Trajectories
 from loaders.errors import DerailError
-from loaders.schema import OUTCOMES
 
 MIN_EVENTS: Final = 10
 """Fewest calls that break, and that do not, among those that met an exposure and the others."""
 
 _FEWEST_TASKS = 10
-_STEPS = (0, 1, 2, 3, 5, 8, 12, 18, 27, 40)
-"""First step of each piece of the baseline hazard."""
-_CUT_OFF = ("limit", "cancelled")
 _BASE, _MEAN = "baseline_", "mean_of_"
 
 _SCHEMA = {
@@ -50,33 +46,9 @@ _SCHEMA = {
     "refused": pl.String,
 }
 
+__all__ = ["MIN_EVENTS", "Model", "hazard", "person_period"]
+
 Model = Literal["auto", "clustered", "random_intercept"]
-
-
-def person_period(
-    runs: Trajectories, end: str = "failure", by: str | Sequence[str] | None = None
-) -> pl.DataFrame:
-    """A row per run and call, with all that a hazard model needs.
-
-    Columns: ``run``, ``trajectory_id``, ``task``, ``step``, the ``by`` columns, ``event`` (this call is
-    the run's last, and the run ended so), and a column of 0 and 1 for each exposure that was met.
-    ``end``: ``failure`` (the run did not succeed, and was not cut off by a limit or its user), or one of
-    the outcomes of the schema (``limit``, ``error`` ...); runs that end otherwise leave the risk set at
-    their last call (competing ends: the hazard is the cause-specific one).
-
-    >>> import loaders
-    >>> rows = person_period(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"))
-    >>> int(rows["event"].sum()) == rows.filter("event")["run"].n_unique()
-    True
-    """
-    arms = columns(by, runs)
-    risk = _risk(runs, end, arms)
-    return (
-        _person_steps(runs, risk)
-        .select("run", "trajectory_id", "task", "step", *arms, "event", *risk.groups)
-        .collect(engine="streaming")
-        .sort("run", "step")
-    )
 
 
 def hazard(
@@ -120,8 +92,8 @@ def hazard(
     wanted = [exposure] if isinstance(exposure, str) else list(exposure or ())
     refuse_ever([*wanted, *(name for pair in interactions for name in pair)])
     arms = columns(by, runs)
-    risk = _risk(runs, end, arms)
-    rows, groups = _counted(runs, risk, arms), risk.groups
+    risk = at_risk(runs, end, arms)
+    rows, groups = counted_periods(runs, risk, arms), risk.groups
     names = _chosen(wanted, groups)
     _check_interactions(interactions, names)
     refusals = {name: _refusal(rows, name) for name in names}
@@ -161,94 +133,6 @@ def hazard(
 
 
 # ---------------------------------------------------------------------- rows
-
-
-@dataclass(frozen=True)
-class _Risk:
-    """Who is at risk of what: small tables, from which person-steps are made as they are read.
-
-    ``runs``: ``run``, ``trajectory_id``, ``task``, arms, ``ended`` (the run ended so), ``last`` step;
-    ``met``: ``run``, ``step``, ``exposure``; ``groups``: the group of each exposure.
-    """
-
-    runs: pl.DataFrame
-    met: pl.DataFrame
-    groups: dict[str, str]
-
-
-def _risk(runs: Trajectories, end: str, arms: list[str]) -> _Risk:
-    table = judged(runs, *arms, "outcome")
-    if table.is_empty():
-        raise DerailError(
-            "no run has a known outcome, so no call is known to break one. Add outcomes: "
-            "runs.label(frame with trajectory_id and success, on='trajectory_id')."
-        )
-    last = (
-        runs.clustered("steps")
-        .group_by("run")
-        .agg(pl.col("step").max().alias("last"))
-        .collect(engine="streaming")
-    )
-    met = exposures(runs).unique(["run", "step", "exposure"])
-    groups = dict(met.select("exposure", "group").unique().sort("group", "exposure").iter_rows())
-    people = table.with_columns(ended=_ended(end)).join(last, on="run", maintain_order="left")
-    return _Risk(people, met.drop("group").sort("run", "step", "exposure"), groups)
-
-
-def _person_steps(runs: Trajectories, risk: _Risk) -> pl.LazyFrame:
-    """A row per run and call, with a column of 0 and 1 for each exposure."""
-    wide = risk.met.with_columns(one=pl.lit(1.0)).pivot(
-        on="exposure", index=["run", "step"], values="one"
-    )
-    is_last = pl.col("step") == pl.col("last")
-    return (
-        runs.steps.select("run", "step")
-        .join(risk.runs.lazy(), on="run")
-        .join(wide.lazy(), on=["run", "step"], how="left")
-        .with_columns(
-            is_last.alias("is_last"),
-            (is_last & pl.col("ended")).alias("event"),
-            *(pl.col(name).fill_null(0.0) for name in risk.groups),
-        )
-    )
-
-
-def _counted(runs: Trajectories, risk: _Risk, arms: list[str]) -> pl.DataFrame:
-    """Person-steps that are alike to every model here, counted, so that a row is kept for few.
-
-    Columns: ``task``, arms, ``step`` (first of its piece of the baseline), a column for each exposure;
-    ``rows``, of which ``n`` whose event is known, ``event`` those that have it, ``ends`` a run's last.
-    """
-    alike = ["task", *arms, "step", *risk.groups]
-    return (
-        _person_steps(runs, risk)
-        .with_columns(_piece(pl.col("step"), _STEPS).alias("step"))
-        .group_by(alike)
-        .agg(
-            pl.len().cast(pl.Int64).alias("rows"),
-            pl.col("event").count().cast(pl.Int64).alias("n"),
-            pl.col("event").sum().cast(pl.Int64),
-            pl.col("is_last").sum().cast(pl.Int64).alias("ends"),
-        )
-        .collect(engine="streaming")
-        .sort(alike)
-    )
-
-
-def _piece(step: pl.Expr, starts: Sequence[int]) -> pl.Expr:
-    """The first step of the piece of the baseline that a step is in."""
-    piece = pl.lit(starts[0], pl.Int64)
-    for start in starts[1:]:
-        piece = pl.when(step >= start).then(pl.lit(start, pl.Int64)).otherwise(piece)
-    return piece
-
-
-def _ended(end: str) -> pl.Expr:
-    if end == "failure":
-        return ~pl.col("success") & ~pl.col("outcome").cast(pl.String).is_in(_CUT_OFF)
-    if end not in OUTCOMES:
-        raise DerailError(f"no run ends in {end!r}; ends are {', '.join(OUTCOMES)}")
-    return pl.col("outcome") == end
 
 
 def _chosen(wanted: list[str], groups: dict[str, str]) -> list[str]:
@@ -393,7 +277,7 @@ def _share(events: int, rest: int) -> float | None:
     return events / (events + rest) if events + rest else None
 
 
-def _members(risk: _Risk, names: list[str], products: list[tuple[str, str]]) -> pl.DataFrame:
+def _members(risk: AtRisk, names: list[str], products: list[tuple[str, str]]) -> pl.DataFrame:
     """Runs that met an exposure: ``broke`` where a call that met it broke, else ``went_on``."""
     met = risk.met
     both = [
@@ -416,7 +300,7 @@ def _members(risk: _Risk, names: list[str], products: list[tuple[str, str]]) -> 
     return pl.concat([empty_members("exposure"), *parts])
 
 
-def _confounded(runs: Trajectories, risk: _Risk, names: list[str]) -> list[str]:
+def _confounded(runs: Trajectories, risk: AtRisk, names: list[str]) -> list[str]:
     """What is met more often in harder tasks, of the exposures in the model."""
     met = (
         risk.met.filter(pl.col("exposure").is_in(names))
@@ -428,7 +312,7 @@ def _confounded(runs: Trajectories, risk: _Risk, names: list[str]) -> list[str]:
     return [found.says for found in difficulty_and_exposure(runs, met)]
 
 
-def _warnings(risk: _Risk, model: str, found: Fit, end: str, confounded: list[str]) -> list[str]:
+def _warnings(risk: AtRisk, model: str, found: Fit, end: str, confounded: list[str]) -> list[str]:
     warnings = [
         "Observational: exposures were met, not assigned. Read an odds ratio as an association unless an "
         "experiment assigned the exposure.",
