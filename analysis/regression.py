@@ -391,9 +391,12 @@ def _climb(
         if values[0] <= _FLAT * values[-1] or abs(at[-1]) > _FAR:
             break
         step = axes @ ((axes.T @ score) / values)
+        step = step / max(
+            1.0, abs(step[-1])
+        )  # where it is flat, a step of the log sd leads far away
+        enough = loglik - 1e-12 * abs(loglik)
         while (
-            _cluster_logliks(data, at + step, points, logweights).sum()
-            < loglik - 1e-12 * abs(loglik)
+            not _cluster_logliks(data, at + step, points, logweights).sum() >= enough
             and np.abs(step).max() > _TOLERANCE
         ):
             step = step / 2

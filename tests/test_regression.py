@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 import statsmodels.api as sm
 
-from analysis.regression import Fit, firth, fit, patterns, random_intercept
+from analysis import regression
+from analysis.regression import NODES, Fit, firth, fit, patterns, random_intercept
 from loaders.errors import DerailError
 
 X = ["dropped", "error", "late"]
@@ -141,6 +142,18 @@ def test_errors_of_a_random_intercept_are_those_of_leaving_out_each_cluster() ->
     jackknife = np.sqrt(24 / 25 * (moves**2).sum(axis=0))
     np.testing.assert_allclose(found.standard_errors, jackknife, rtol=0.12)
     np.testing.assert_allclose(found.standard_errors[1:], jackknife[1:], rtol=0.02)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("log_sd", [-3.5, -1.0, 1.5, 3.0])
+def test_the_climb_gets_there_from_afar(log_sd: float) -> None:
+    """Also from where the likelihood is flat, and a step of Newton's would leave what can be computed."""
+    data = patterns(rows(2), "event", X, "task")
+    points, weights = np.polynomial.hermite_e.hermegauss(NODES)
+    start = np.append(fit(data).coefficients, log_sd)
+    theta, converged = regression._climb(data, start, points, np.log(weights / weights.sum()))
+    assert converged
+    np.testing.assert_allclose(theta[:-1], random_intercept(data).coefficients, atol=2e-4)
 
 
 def test_without_spread_between_clusters_the_intercept_is_fixed() -> None:
