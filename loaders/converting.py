@@ -75,9 +75,10 @@ def convert(
 
     >>> import loaders, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     runs = loaders.convert("sample_logs/study", f"{folder}/store")
-    ...     again = loaders.convert("sample_logs/study", f"{folder}/store")  # reads nothing
-    ...     again.ids == runs.ids == loaders.load("sample_logs/study").ids
+    ...     logs = "sample_logs/study/*/planner-1/inspect/timeout.eval"
+    ...     runs = loaders.convert(logs, f"{folder}/store")
+    ...     again = loaders.convert(logs, f"{folder}/store")  # reads nothing
+    ...     again.ids == runs.ids == loaders.load(logs).ids
     True
     """
     folder = Path(os.path.abspath(Path(store).expanduser()))  # noqa: PTH100 - links stay

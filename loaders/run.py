@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 # Where one call has several blocks, the step is named after the one that tells most.
 _TELLS = {"redacted": 0, "hidden": 1, "summary": 2, "tagged_in_text": 3, "text": 4}
 _TOKENS = ("input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens")
+_PARTS_OF_TOKENS: Final = (
+    ("cached_tokens", "input_tokens"),
+    ("reasoning_tokens", "output_tokens"),
+)
 _OUTCOME_OF_SUCCESS = {True: "success", False: "failure", None: "unknown"}
 # Rows begin as a copy of these, which is the fastest way to a dict of many keys.
 _EMPTY_RUN: Final = dict[str, Any](dict.fromkeys(TRAJECTORIES))
@@ -387,7 +391,7 @@ class Run:
             self._builder.finish(self)
 
     def _derive_columns(self) -> None:
-        self._drop_negative_counts()
+        self._drop_impossible_counts()
         self._finish_steps()
         columns = self.columns
         columns["outcome"] = columns["outcome"] or "unknown"
@@ -414,16 +418,20 @@ class Run:
         columns["started_at"] = columns["started_at"] or min(times, default=None)
         columns["ended_at"] = columns["ended_at"] or max(times, default=None)
 
-    def _drop_negative_counts(self) -> None:
-        rows = (self.columns, *self.steps)
-        if not any(number < 0 for name in _TOKENS for row in rows if (number := row[name])):
-            return
-        for row in rows:
+    def _drop_impossible_counts(self) -> None:
+        """A count below zero is none, and a part of a call's tokens is not more than the whole."""
+        for row in (self.columns, *self.steps):
             for name in _TOKENS:
                 number = row[name]
                 if number and number < 0:
                     self.problem(row["source_pos"], f"{name}: {number} is no count")
                     row[name] = None
+        for row in self.steps:
+            for part, whole in _PARTS_OF_TOKENS:
+                if row[part] and row[whole] is not None and row[part] > row[whole]:
+                    reason = f"{part}: {row[part]} is more than {whole}: {row[whole]}"
+                    self.problem(row["source_pos"], reason)
+                    row[part] = None
 
     def _finish_steps(self) -> None:
         logs_thinking = self._builder.logs_thinking

@@ -105,7 +105,7 @@ def samples() -> tuple[Sample, ...]:
                 few = len(found.get(chosen.name, ())) < _SAMPLES_PER_FORMAT
                 if source.member is None and (few or file.stat().st_size <= _MAX_BYTES):
                     data = _trimmed(file.read_bytes())
-                    if len(data) <= _MAX_BYTES:
+                    if 0 < len(data) <= _MAX_BYTES:
                         name = "/".join(file.parts[-3:])
                         found.setdefault(chosen.name, []).append(Sample(chosen.name, name, data))
     return tuple(

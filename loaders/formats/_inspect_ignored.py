@@ -19,6 +19,7 @@ _EVENTS = ("/**/events/*", "samples/*/events/*#/*")
 _AT_THE_END = (*("/**/messages/*", "/**/message_pool/*", "samples/*/messages/*#/*"),)
 
 IGNORED: Final = {
+    "samples/*#/epoch": "the trial, unless there is one epoch and the sample's metadata name the trial",
     # events that are not told
     "event=span_begin": "begin and end of agents, solvers and scorers, whose events name them",
     "event=span_end": "begin and end of agents, solvers and scorers, whose events name them",

@@ -133,7 +133,7 @@ class _Trace:
         self._agents: dict[str | None, str] = {}
         self._told = as_object(trace.get("metadata"))
         self._run = out.trajectory(
-            pos=as_text(trace.get("at")) or (self._spans[0][1] if self._spans else None),
+            pos=trace["at"] if trace else self._spans[0][1],
             **{**identity_of(self._told), "native_id": name, "framework": "openai-agents"},
         )
         said = {key: value for key, value in trace.items() if key not in _TOLD_OF_TRACE and value}

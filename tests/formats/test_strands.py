@@ -98,7 +98,7 @@ def test_a_session_is_one_log_in_many_files() -> None:
     metadata = json.loads(row["metadata"])
     session = json.loads((folder / "session.json").read_text())
     agent = json.loads((folder / "agents" / "agent_clerk" / "agent.json").read_text())
-    assert metadata == {"session": session, "agent": agent}
+    assert metadata == {"simulated": True, "session": session, "agent": agent}
     stored = [json.loads(file.read_text()) for file in folder.rglob("message_*.json")]
     times = sorted(datetime.fromisoformat(one["created_at"]) for one in stored)
     assert (row["started_at"], row["ended_at"]) == (times[0], times[-1])
