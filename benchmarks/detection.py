@@ -118,7 +118,7 @@ def study_truth(runs: Trajectories, truth: Path) -> pl.DataFrame:
 
 
 def of_study(samples: Path) -> pl.DataFrame:
-    """Recall by kind of perturbation, and precision over all, on logs that no rule was written on."""
+    """Recall by kind of perturbation, and precision over all, on the sample study (the timeout rule knows its wording)."""
     runs = loaders.load(f"{samples}/study/{{policy}}/{{model}}/{{scaffold}}/{{perturbation}}.*")
     truth = study_truth(runs, samples / "truth.json")
     found = perturbations.quality(runs, truth, by="code", codes=perturbations.CODES).frame
