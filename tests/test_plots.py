@@ -16,8 +16,8 @@ from simulate import Planted, simulate
 from test_report import HOSTILE, Page, hostile_runs
 
 from analysis import breakdown, outcomes, plots, raster, survival
-from analysis.plots import registry, theme
-from analysis.plots.render import MAX_MARKS, spec_of
+from analysis.plots import marks, registry, theme
+from analysis.plots.render import MAX_MARKS, size_of, spec_of
 from analysis.results import Result
 from loaders import Trajectories
 from loaders.errors import DerailError
@@ -210,8 +210,63 @@ def test_notebooks_get_a_bundle_that_needs_no_network(rates: Result) -> None:
     bundle = plots.chart(rates)._repr_mimebundle_()
     data: Any = bundle[0] if isinstance(bundle, tuple) else bundle
     spec = data["application/vnd.vegalite.v5+json"]
-    assert spec["usermeta"]["embedOptions"] == {"renderer": "svg"}
+    assert spec["usermeta"]["embedOptions"]["renderer"] == "svg"
+    menu = spec["usermeta"]["embedOptions"]["actions"]
+    assert [name for name, is_there in menu.items() if is_there] == ["export"]
     assert "--jp-ui-font-color1" in spec["config"]["axis"]["labelColor"]
     assert not re.search(r"https?://(?!vega\.github\.io/schema)", json.dumps(spec))
     assert data["image/png"].startswith("iVBOR")
     assert "30 tasks" in data["text/plain"]
+
+
+def test_a_chart_of_ones_own_follows_the_page_and_keeps_its_own_colours() -> None:
+    import altair as alt
+
+    plots.use_offline_renderer()
+    own = alt.Chart(pl.DataFrame({"x": [1, 2]})).mark_point(color="#123456").encode(x="x:Q")
+    own = own.configure_axis(labelColor="#ff0000")
+    bundle: Any = own._repr_mimebundle_()
+    data = bundle[0] if isinstance(bundle, tuple) else bundle
+    spec = data["application/vnd.vegalite.v5+json"]
+    assert spec["config"]["background"] == "transparent"
+    assert spec["config"]["axis"]["labelColor"] == "#ff0000"
+    assert "--jp-ui-font-color1" in spec["config"]["axis"]["titleColor"]
+    assert spec["mark"]["color"] == "#123456"
+
+
+def test_long_names_make_the_axis_shorter_and_not_the_page_wider(rates: Result) -> None:
+    long = rates.frame.with_columns(pl.lit("a name of many letters, " * 3).alias("trial"))
+    short, named = plots.chart(rates), plots.chart(replace(rates, frame=long))
+    assert spec_of(short)["width"] == registry.WIDTH
+    assert size_of(named)[0] <= registry.PAGE + 2
+    assert spec_of(named)["width"] < registry.WIDTH
+    assert spec_of(plots.chart(replace(rates, frame=long), width=460))["width"] == 460
+
+
+@pytest.mark.parametrize(("which", "ground"), [("light", "#ffffff"), ("dark", "#16181d")])
+def test_an_exported_figure_has_the_ground_of_its_theme(
+    rates: Result, tmp_path: Path, which: str, ground: str
+) -> None:
+    plots.export(rates, tmp_path / "fig", ["svg"], theme=which)
+    first = re.search(r'<rect[^>]*fill="(#[0-9a-f]{6})"', (tmp_path / "fig.svg").read_text())
+    assert first is not None
+    assert first[1] == ground
+
+
+def test_a_staircase_ends_where_no_interval_can_be_given() -> None:
+    rows = pl.DataFrame(
+        {
+            "label": ["a", "a", "a", "b"],
+            "place": [1, 2, 3, 1],
+            "kept": [0.9, 0.5, 0.0, 0.8],
+            "low": [0.8, 0.4, None, 0.7],
+            "high": [0.95, 0.6, None, 0.9],
+            "at_risk": [40, 20, 1, 40],
+        }
+    )
+    axes = {"place": "calls", "kept": "still have it"}
+    spec = marks.staircase(rows, axes, ["at_risk"], 200).to_dict()
+    drawn = next(iter(spec["datasets"].values()))
+    assert [(r["label"], r["place"], r["kept"]) for r in drawn] == [
+        ("a", 0, 1.0), ("a", 1, 0.9), ("a", 2, 0.5), ("b", 0, 1.0), ("b", 1, 0.8),
+    ]  # fmt: skip

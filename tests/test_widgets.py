@@ -148,6 +148,9 @@ def test_filters_keep_what_they_say(runs: Trajectories) -> None:
     explorer.keep(code="", outcome="success")
     assert explorer.table["success"].all()
     assert explorer.table.height == 18 + 6
+    assert explorer.heatmap.title.startswith("Number of runs")  # all of them succeed: no news
+    explorer.keep(outcome="")
+    assert explorer.heatmap.title.startswith("Runs that fail")
 
 
 def test_search_keeps_runs_that_say_it_and_marks_where(runs: Trajectories) -> None:

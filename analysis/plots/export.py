@@ -16,6 +16,7 @@ import polars as pl
 
 from analysis.plots.registry import caption_of, chart, counts_of
 from analysis.plots.render import PIXELS_PER_INCH, size_of, to_pdf, to_png, to_svg
+from analysis.plots.theme import PAPER, THEMES
 from analysis.results import Result
 from loaders.errors import DerailError
 
@@ -82,6 +83,7 @@ def export(
     result = figure if isinstance(figure, Result) else None
     if result is not None:
         drawn = _fitted(result, _inches(width), theme=theme, caption=caption, **options)
+        drawn.background = THEMES[theme].get(PAPER, PAPER)  # pale words on no ground can't be read
     else:
         drawn = figure
     across, down = size_of(drawn)

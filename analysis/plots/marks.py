@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import altair as alt
 import polars as pl
 
 from analysis.plots.theme import BLUE, DASHES, GREY, LABEL_SIZE, SERIES, SHAPES, SMALL_SIZE
+
+AS_LINES: Final[dict[str, Any]] = {
+    "symbolType": "stroke",
+    "symbolStrokeWidth": 2.2,
+    "symbolSize": 260,
+}
 
 
 def intervals(
@@ -161,8 +167,13 @@ def shape_of(names: Sequence[str], width: int, field: str = "label", title: Any 
     )
 
 
-def dash_of(names: Sequence[str], width: int, field: str = "label", title: Any = None) -> Any:
-    """A line pattern for each series; shares the legend of ``colour_of``."""
+def dash_of(
+    names: Sequence[str], width: int, field: str = "label", title: Any = None, *, told: bool = False
+) -> Any:
+    """A line pattern for each series. ``told``: the legend shows it, for lines that bear no shapes.
+
+    Patterns in a legend of shapes would fray their outlines.
+    """
     if len(names) < 2:
         return alt.value([1, 0])
     dashes = [DASHES[n % len(DASHES)] for n in range(len(names))]
@@ -171,8 +182,41 @@ def dash_of(names: Sequence[str], width: int, field: str = "label", title: Any =
         title=title,
         sort=None,
         scale=alt.Scale(domain=list(names), range=dashes),
-        legend=legend(names, width),
+        legend=legend(names, width, **AS_LINES) if told else None,
     )
+
+
+def staircase(rows: pl.DataFrame, axes: dict[str, str], tooltip: list[str], width: int) -> Any:
+    """Falling curves of survivors with their bands, from 1 at the start; each ``label`` has its line pattern.
+
+    ``rows``: a row per label and place, with ``low`` and ``high``; ``axes``: the columns of x and of y
+    with their titles. A curve ends where too few are left for an interval: its last drop would be the
+    fate of one or two.
+    """
+    (x, along), (y, up) = axes.items()
+    names = names_in(rows)
+    known = rows.filter(
+        pl.col("low").is_not_null().any().over("label").not_() | pl.col("low").is_not_null()
+    )
+    first = known.unique("label", keep="first", maintain_order=True).filter(pl.col(x) > 0)
+    start = first.with_columns(
+        pl.lit(0).cast(rows.schema[x]).alias(x),
+        *(pl.lit(1.0).alias(name) for name in (y, "low", "high")),
+    )
+    curve = pl.concat([start, known]).sort(pl.col("label").cast(pl.Enum(names)), x)
+    base = alt.Chart(curve).encode(
+        x=alt.X(f"{x}:Q", title=along, axis=alt.Axis(tickMinStep=1, grid=False, format="d")),
+        color=colour_of(names, width, **AS_LINES),
+    )
+    band = base.mark_area(interpolate="step-after", opacity=0.14).encode(
+        y=alt.Y("low:Q", scale=share()), y2="high:Q"
+    )
+    line = base.mark_line(interpolate="step-after", strokeWidth=2.2).encode(
+        y=alt.Y(f"{y}:Q", title=up, scale=share(), axis=percent()),
+        strokeDash=dash_of(names, width, told=True),
+        tooltip=["label", x, *tooltip, y, "low", "high"],
+    )
+    return alt.layer(band, line).properties(width=width, height=225)
 
 
 def legend(names: Sequence[str], width: int, **options: Any) -> Any:

@@ -7,7 +7,16 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from analysis.plots.marks import colour_of, dash_of, label, names_in, percent, share, steps
+from analysis.plots.marks import (
+    AS_LINES,
+    colour_of,
+    dash_of,
+    label,
+    names_in,
+    percent,
+    staircase,
+    steps,
+)
 from analysis.plots.registry import draws
 from analysis.plots.theme import BLUE, GREEN, GREY, ORANGE, PALE, PURPLE, SKY
 from analysis.results import Result
@@ -75,30 +84,8 @@ def together(result: Result, width: int) -> Any:
         .otherwise(pl.format("{} against {}", "b", "a"))
         .alias("label")
     )
-    names = names_in(shown)
-    start = shown.unique("label", keep="first", maintain_order=True)
-    start = start.filter(pl.col("place") > 0).with_columns(
-        *(pl.lit(value, dtype=shown.schema[name]).alias(name) for name, value in
-          {"place": 0, "together": 1.0, "low": 1.0, "high": 1.0, "parted": 0}.items())
-    )  # fmt: skip
-    curve = pl.concat([start, shown]).sort(pl.col("label").cast(pl.Enum(names)), "place")
-    base = alt.Chart(curve).encode(
-        x=alt.X(
-            "place:Q",
-            title="actions done",
-            axis=alt.Axis(tickMinStep=1, grid=False, format="d"),
-        )
-    )
-    band = base.mark_area(interpolate="step-after", opacity=0.13).encode(
-        y=alt.Y("low:Q", scale=share()), y2="high:Q", color=colour_of(names, width)
-    )
-    line = base.mark_line(interpolate="step-after", strokeWidth=2.2).encode(
-        y=alt.Y("together:Q", title="pairs that still act alike", scale=share(), axis=percent()),
-        color=colour_of(names, width),
-        strokeDash=dash_of(names, width),
-        tooltip=["label", "place", "at_risk", "parted", "ended", "together", "low", "high"],
-    )
-    return alt.layer(band, line).properties(width=width, height=230)
+    axes = {"place": "actions done", "together": "pairs that still act alike"}
+    return staircase(shown, axes, ["at_risk", "parted", "ended"], width)
 
 
 @draws("change_points")
@@ -118,12 +105,14 @@ def change_points(result: Result, width: int) -> Any:
     is_share = bool((shown["value"] >= 0).all() and (shown["value"] <= 1).all())
     axis = percent(labels=True) if is_share else alt.Axis(tickCount=5)
     band = base.mark_rect(opacity=0.15).encode(
-        y=alt.Y("low:Q", title=title, axis=axis), y2="high:Q", color=colour_of(names, width)
+        y=alt.Y("low:Q", title=title, axis=axis),
+        y2="high:Q",
+        color=colour_of(names, width, **AS_LINES),
     )
     line = base.mark_rule(strokeWidth=3).encode(
         y=alt.Y("value:Q"),
         color=colour_of(names, width),
-        strokeDash=dash_of(names, width),
+        strokeDash=dash_of(names, width, told=True),
         tooltip=[
             "label",
             "first_step",

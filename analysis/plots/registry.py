@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from typing import Any, Final, Protocol
 
 import polars as pl
 
-from analysis.plots.render import themed_chart, undrawable, use_offline_renderer
+from analysis.plots.render import size_of, themed_chart, undrawable, use_offline_renderer
 from analysis.plots.theme import configured
 from analysis.results import Result
 from analysis.wording import shown
@@ -20,6 +21,9 @@ from loaders.errors import DerailError
 
 WIDTH: Final = 460
 """Pixels from the first to the last tick of the horizontal axis, where nobody asks for another."""
+
+PAGE: Final = 608
+"""Pixels that a whole chart may take then, labels included: a notebook beside its side bar has no more."""
 
 _LONGEST_NAME, _LONGEST_SENTENCE = 120, 600
 
@@ -118,16 +122,17 @@ def kinds() -> set[str]:
 
 def chart(
     result: Result,
-    width: int = WIDTH,
+    width: int | None = None,
     *,
     figure: str | None = None,
     theme: str = "light",
     caption: bool = True,
     **options: Any,
 ) -> Any:
-    """The usual Altair chart of a result, ``width`` pixels wide, or another ``figure`` of it.
+    """The usual Altair chart of a result, or another ``figure`` of it.
 
-    ``theme``: ``light`` or ``dark``. ``caption``: write the counts of tasks, runs and events beneath.
+    ``width``: pixels from the first to the last tick; by default 460, or less where long labels would
+    make the whole wider than a notebook is. ``theme``: ``light`` or ``dark``. ``caption``: write the counts of tasks, runs and events beneath.
     More options are those of the figure. Raises ``DerailError`` where there is nothing to draw.
 
     >>> import loaders
@@ -145,7 +150,10 @@ def chart(
             f"{result.kind!r} results have no figure {figure!r}; there is {', '.join(found)}"
         )
     draw = found[figure or next(iter(found))]
-    return draw(result, width, theme=theme, caption=caption, **options)
+    drawn = draw(result, width or WIDTH, theme=theme, caption=caption, **options)
+    if width is not None or (excess := math.ceil(size_of(drawn)[0]) - PAGE) <= 0:
+        return drawn
+    return draw(result, WIDTH - min(excess, WIDTH // 2), theme=theme, caption=caption, **options)
 
 
 def counts_of(result: Result, figure: str | None = None) -> str:

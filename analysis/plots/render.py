@@ -6,7 +6,7 @@ import base64
 import re
 from typing import Any, Final, cast
 
-from analysis.plots.theme import THEMES, themed
+from analysis.plots.theme import INK, LINE, PAPER, SOFT, THEMES, themed
 from loaders.errors import DerailError
 
 MAX_MARKS = 20_000
@@ -21,6 +21,24 @@ _UNDRAWABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff
 _PAINT = re.compile(r'(?<= )(fill|stroke)="(#[0-9a-f]{6})"')
 _SIZE = re.compile(r'width="[\d.]+" height="[\d.]+" viewBox="0 0 ([\d.]+) ([\d.]+)"')
 _VERSION: Final = "6.4"
+# Of the menu's entries only those that need no network.
+_EMBED: Final = {
+    "renderer": "svg",
+    "actions": {"export": True, "source": False, "compiled": False, "editor": False},
+}
+_WORDS: Final[dict[str, dict[str, str]]] = {
+    "axis": {
+        "labelColor": INK,
+        "titleColor": SOFT,
+        "gridColor": LINE,
+        "domainColor": SOFT,
+        "tickColor": SOFT,
+    },
+    "legend": {"labelColor": INK, "titleColor": SOFT},
+    "header": {"labelColor": INK, "titleColor": SOFT},
+    "title": {"color": INK, "subtitleColor": SOFT},
+    "view": {"stroke": "transparent"},
+}
 
 
 def to_svg(chart: Any, theme: str = "light") -> str:
@@ -97,18 +115,25 @@ def _bundle(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
     import vl_convert
 
     spec = drawable(spec)
-    on_white = {**spec, "config": {**spec.get("config", {}), "background": "#ffffff"}}
+    on_white = {**spec, "background": PAPER}
     png: bytes = vl_convert.vegalite_to_png(on_white, vl_version=_VERSION, scale=2)
     older = {
-        **themed(spec, "jupyter"),
+        **themed(_following(spec), "jupyter"),
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
-        "usermeta": {**spec.get("usermeta", {}), "embedOptions": {"renderer": "svg"}},
+        "usermeta": {**spec.get("usermeta", {}), "embedOptions": _EMBED},
     }
     return {
         "application/vnd.vegalite.v5+json": older,
         "image/png": base64.b64encode(png).decode(),
         "text/plain": f"<chart: {spec.get('description', 'no description')}>",
     }
+
+
+def _following(spec: dict[str, Any]) -> dict[str, Any]:
+    """A spec whose ground and words follow the page's theme, where its author chose no colours."""
+    chosen = spec.get("config", {})
+    words = {part: {**colours, **chosen.get(part, {})} for part, colours in _WORDS.items()}
+    return {**spec, "config": {"background": "transparent", **chosen, **words}}
 
 
 def themed_chart(chart: Any, theme: str) -> Any:

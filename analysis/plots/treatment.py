@@ -7,16 +7,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from analysis.plots.marks import (
-    colour_of,
-    dash_of,
-    intervals,
-    label,
-    names_in,
-    percent,
-    shape_of,
-    share,
-)
+from analysis.plots.marks import intervals, label, percent, share, staircase
 from analysis.plots.registry import draws
 from analysis.plots.theme import BLUE, GREEN, GREY, INK, ORANGE, PALE, SKY
 from analysis.results import Result
@@ -175,31 +166,8 @@ def _means(result: Result, width: int, titles: dict[str, str]) -> Any:
 def onset_of_dropping(result: Result, width: int) -> Any:
     """A falling staircase for each group: the share of runs whose requests still hold all thinking."""
     shown = result.frame.with_columns(label(result.keys).alias("label"))
-    names = names_in(shown)
-    start = shown.unique("label", keep="first", maintain_order=True).with_columns(
-        *(pl.lit(value, dtype=shown.schema[name]).alias(name) for name, value in
-          {"due_call": 0, "kept": 1.0, "low": 1.0, "high": 1.0, "onsets": 0}.items())
-    )  # fmt: skip
-    curve = pl.concat([start, shown]).sort(pl.col("label").cast(pl.Enum(names)), "due_call")
-    base = alt.Chart(curve).encode(
-        x=alt.X(
-            "due_call:Q",
-            title="calls that had earlier thinking",
-            axis=alt.Axis(tickMinStep=1, grid=False, format="d"),
-        )
-    )
-    band = base.mark_area(interpolate="step-after", opacity=0.15).encode(
-        y=alt.Y("low:Q", scale=share()), y2="high:Q", color=colour_of(names, width)
-    )
-    line = base.mark_line(interpolate="step-after", strokeWidth=2.2).encode(
-        y=alt.Y("kept:Q", title="runs that still have all of it", scale=share(), axis=percent()),
-        color=colour_of(names, width),
-        strokeDash=dash_of(names, width),
-        tooltip=["label", "due_call", "at_risk", "onsets", "kept", "low", "high"],
-    )
-    dots = base.transform_filter("datum.onsets > 0").mark_point(filled=True, size=45, opacity=1)
-    dots = dots.encode(y="kept:Q", color=colour_of(names, width), shape=shape_of(names, width))
-    return alt.layer(band, line, dots).properties(width=width, height=220)
+    axes = {"due_call": "calls that had earlier thinking", "kept": "runs that still have all of it"}
+    return staircase(shown, axes, ["at_risk", "onsets"], width)
 
 
 @draws("cautions")

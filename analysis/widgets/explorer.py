@@ -248,6 +248,8 @@ class Explorer(Stack):
         measure = self.controls.values["measure"]
         if measure == "perturbed" and not self._about.knows_codes:
             measure = "calls"
+        if measure == "failed" and self.controls.values["outcome"]:
+            measure = "runs"  # of runs that all ended alike, the share that fails is no news
         self._heat = heat(self._about, self._filtered, self._by, measure, every_tool=self.heatmap.show_all)  # fmt: skip
         notes = {
             "failed": "Share of the runs that call the tool and fail, of those with a known outcome. "
