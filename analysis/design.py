@@ -68,7 +68,7 @@ def read_design(runs: Trajectories, by: str | None = None) -> tuple[Trajectories
             f"Arms are the folders {names}, because they hold runs of the same tasks. "
             "Name other arms with --by, or a template such as 'runs/{arm}/*.json'."
         )
-    crossed = _crossed(table, arm, [n for n in (*runs.labels, *_OWN_COLUMNS) if n != arm])
+    crossed = crossed_with(table, arm, [n for n in (*runs.labels, *_OWN_COLUMNS) if n != arm])
     conditions = tuple(name for name in crossed if _is_condition(table, arm, name, crossed))
     if crossed:
         shown = "; ".join(f"{name} ({_values(table, name)})" for name in crossed)
@@ -95,7 +95,7 @@ def _arm_of(
 ) -> str | None:
     if from_folders or (_varies(table, "arm") and table["arm"].null_count() == 0):
         return "arm"
-    shared = {name: _shared(table, name) for name in labels if _is_factor(table, name)}
+    shared = {name: shared_trials(table, name) for name in labels if _is_factor(table, name)}
     best = max(shared, key=lambda name: shared[name], default=None)
     if best is not None and shared[best] >= _MIN_SHARED_TASKS:
         return best
@@ -111,8 +111,10 @@ def _is_factor(table: pl.DataFrame, name: str) -> bool:
     return 2 <= table[name].drop_nulls().n_unique() <= _MOST_LEVELS
 
 
-def _shared(table: pl.DataFrame, name: str) -> int:
+def shared_trials(table: pl.DataFrame, name: str) -> int:
     """On how many tasks and trials runs under two values of the column can be compared."""
+    if name in _KEY:
+        return 0
     return (
         table.drop_nulls([name, "task_id"])
         .group_by(_KEY)
@@ -141,7 +143,7 @@ def _with_folders(
         pl.Series(name, values, dtype=pl.String) for name, values in columns.items()
     )
     factors = [name for name in columns if _is_factor(found, name)]
-    shared = {name: _shared(found, name) for name in factors if name != "file"}
+    shared = {name: shared_trials(found, name) for name in factors if name != "file"}
     arm = max(shared, key=lambda name: shared[name], default=None)
     if arm is None or shared[arm] < _MIN_SHARED_TASKS:
         return runs, table, []
@@ -167,8 +169,11 @@ def _shares_tasks(table: pl.DataFrame, name: str) -> bool:
 # ---------------------------------------------------------------------- what is crossed with them
 
 
-def _crossed(table: pl.DataFrame, arm: str, candidates: Sequence[str]) -> list[str]:
-    """Columns that take the same values, two or more, in every arm; none that others determine."""
+def crossed_with(table: pl.DataFrame, arm: str, candidates: Sequence[str]) -> list[str]:
+    """Columns that take the same values, two or more, in every arm; none that others determine.
+
+    ``table``: a row per run. Runs of a pair must be alike in them, beside task and trial.
+    """
     table = table.drop_nulls(arm)
     chosen: list[str] = []
     for name in dict.fromkeys(candidates):
@@ -191,7 +196,7 @@ def _is_condition(table: pl.DataFrame, arm: str, name: str, crossed: Sequence[st
     others = [other for other in crossed if other != name]
     inside = table.drop_nulls("task_id").group_by(*_KEY, arm, *others)
     in_trial = inside.agg(pl.col(name).n_unique().alias("values"))
-    is_given = in_trial["values"].max() == 1 and _shared(table, name) == 0
+    is_given = in_trial["values"].max() == 1 and shared_trials(table, name) == 0
     return is_given and _shares_tasks(table, name)
 
 

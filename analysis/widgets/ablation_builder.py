@@ -9,7 +9,7 @@ import polars as pl
 
 from analysis import ablation
 from analysis.results import Result
-from analysis.widgets.overview import Overview, held_equal, most_paired
+from analysis.widgets.overview import Overview, most_paired, pairing
 from analysis.widgets.pieces import Code, Controls, Effects, Note, NotListed
 from analysis.widgets.runtable import RunTable
 from analysis.widgets.stack import Stack, columns_to_compare
@@ -62,7 +62,7 @@ class AblationBuilder(Stack):
         asked = given or ([first] if first else [])
         self._asked_pair = pair
         if pair is None:
-            pair = held_equal(table, asked[0] if asked else None, self._factors)
+            pair = pairing(table, asked[0] if asked else None, self._factors)
         self._pairing = list(dict.fromkeys([*pair, "task_id", "trial", *self._factors]))
         self.result: Result | None = None
         self.behind: Trajectories | None = None
@@ -154,7 +154,7 @@ class AblationBuilder(Stack):
         factors, pair = self._last
         if values["factors"] != factors and values["pair"] == pair and self._asked_pair is None:
             first = values["factors"][0] if values["factors"] else None
-            equal = held_equal(self._about.table, first, self._factors)
+            equal = pairing(self._about.table, first, self._factors)
             self._last = (values["factors"], equal)
             if equal != pair:
                 self.controls.values = {**values, "pair": equal}  # and is heard here again

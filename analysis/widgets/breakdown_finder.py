@@ -11,7 +11,7 @@ import polars as pl
 from analysis import breakdown
 from analysis.divergence import first_divergence
 from analysis.widgets.events import Reader
-from analysis.widgets.overview import AT_ONCE, Overview, held_equal, most_paired
+from analysis.widgets.overview import AT_ONCE, Overview, most_paired, pairing
 from analysis.widgets.parting import SCHEMA, partings
 from analysis.widgets.pieces import Controls, Note, NotListed, StepChart
 from analysis.widgets.runtable import RunTable
@@ -132,7 +132,7 @@ class BreakdownFinder(Stack):
         """In what the two runs of a pair are alike."""
         if self._asked_pair is not None:
             return list(self._asked_pair)
-        return held_equal(self._about.table, self._by, self._columns)
+        return pairing(self._about.table, self._by, self._columns)
 
     @property
     def pairs(self) -> pl.DataFrame:

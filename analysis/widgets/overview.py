@@ -11,6 +11,7 @@ from typing import Any, Final
 import polars as pl
 
 from analysis import perturbations, thinking
+from analysis.design import crossed_with, shared_trials
 from analysis.outcomes import CONDITIONS
 from analysis.widgets.strips import says, shown
 from loaders import Trajectories
@@ -21,33 +22,18 @@ AT_ONCE: Final = 200_000
 EVERYTHING: Final = "all runs"
 
 
-def held_equal(table: pl.DataFrame, by: str | None, columns: Sequence[str]) -> list[str]:
-    """What names a pair by default: task, trial, and every other column that was crossed with ``by``.
-
-    Where several factors were varied, a pair of runs must be alike in all of them but one. A column
-    counts where demanding it costs no pairs.
-    """
+def pairing(table: pl.DataFrame, by: str | None, columns: Sequence[str]) -> list[str]:
+    """What names a pair by default: task, trial, and every other column that is crossed with ``by``."""
     names = ["task_id", "trial"]
-    for name in columns if by is not None else ():
-        more = [*names, name]
-        if name in (by, *names) or table.select(more).n_unique() == table.select(names).n_unique():
-            continue  # what the others tell already
-        if _paired(table, by, more) >= max(1, _paired(table, by, names)):
-            names = more
-    return names
+    if by is None:
+        return names
+    others = [name for name in columns if name not in (by, *names)]
+    return [*names, *crossed_with(table, by, others)]
 
 
 def most_paired(table: pl.DataFrame, columns: Sequence[str]) -> str | None:
     """The condition whose arms meet on most tasks and trials; the first of several."""
-    keys = ["task_id", "trial"]
-    return max(columns, key=lambda name: _paired(table, name, keys), default=None)
-
-
-def _paired(table: pl.DataFrame, by: str | None, keys: Sequence[str]) -> int:
-    if by is None or by in keys:
-        return 0
-    arms = table.group_by(keys).agg(pl.col(by).drop_nulls().n_unique())
-    return arms.filter(pl.col(by) > 1).height
+    return max(columns, key=lambda name: shared_trials(table, name), default=None)
 
 
 @dataclass
