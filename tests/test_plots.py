@@ -253,15 +253,15 @@ def test_an_exported_figure_has_the_ground_of_its_theme(
     assert first[1] == ground
 
 
-def test_a_staircase_ends_where_no_interval_can_be_given() -> None:
+def test_a_staircase_ends_where_too_few_are_left() -> None:
     rows = pl.DataFrame(
         {
             "label": ["a", "a", "a", "b"],
             "place": [1, 2, 3, 1],
             "kept": [0.9, 0.5, 0.0, 0.8],
-            "low": [0.8, 0.4, None, 0.7],
-            "high": [0.95, 0.6, None, 0.9],
-            "at_risk": [40, 20, 1, 40],
+            "low": [0.8, 0.4, 0.0, 0.7],
+            "high": [0.95, 0.6, 0.0, 0.9],
+            "at_risk": [40, 20, 4, 40],
         }
     )
     axes = {"place": "calls", "kept": "still have it"}

@@ -10,12 +10,16 @@ import altair as alt
 import polars as pl
 
 from analysis.plots.theme import BLUE, DASHES, GREY, LABEL_SIZE, SERIES, SHAPES, SMALL_SIZE
+from loaders.errors import DerailError
 
 AS_LINES: Final[dict[str, Any]] = {
     "symbolType": "stroke",
     "symbolStrokeWidth": 2.2,
     "symbolSize": 260,
 }
+
+
+_MIN_LEFT: Final = 5
 
 
 def intervals(
@@ -190,14 +194,16 @@ def staircase(rows: pl.DataFrame, axes: dict[str, str], tooltip: list[str], widt
     """Falling curves of survivors with their bands, from 1 at the start; each ``label`` has its line pattern.
 
     ``rows``: a row per label and place, with ``low`` and ``high``; ``axes``: the columns of x and of y
-    with their titles. A curve ends where too few are left for an interval: its last drop would be the
-    fate of one or two.
+    with their titles. A curve ends where fewer than five are left: its last drop would be the fate of one
+    or two. Raises ``DerailError`` where there never are five.
     """
     (x, along), (y, up) = axes.items()
     names = names_in(rows)
-    known = rows.filter(
-        pl.col("low").is_not_null().any().over("label").not_() | pl.col("low").is_not_null()
-    )
+    known = rows.filter(pl.col("low").is_not_null(), pl.col("at_risk") >= _MIN_LEFT)
+    if known.is_empty():
+        raise DerailError(
+            f"fewer than {_MIN_LEFT} to follow in every group: the frame holds what is known"
+        )
     first = known.unique("label", keep="first", maintain_order=True).filter(pl.col(x) > 0)
     start = first.with_columns(
         pl.lit(0).cast(rows.schema[x]).alias(x),

@@ -22,8 +22,8 @@ from loaders.errors import DerailError
 WIDTH: Final = 460
 """Pixels from the first to the last tick of the horizontal axis, where nobody asks for another."""
 
-PAGE: Final = 608
-"""Pixels that a whole chart may take then, labels included: a notebook beside its side bar has no more."""
+PAGE: Final = 572
+"""Pixels that a whole chart may take then, labels included: beside its menu a small window has no more."""
 
 _LONGEST_NAME, _LONGEST_SENTENCE = 120, 600
 
