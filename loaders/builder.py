@@ -28,6 +28,8 @@ from loaders.redact import redact_column, redact_object, redact_text
 from loaders.run import Run
 from loaders.schema import CALLERS, EVENTS, PROBLEMS, SPAWNS, STEPS, TOOLS, TRAJECTORIES
 from loaders.sources import MAX_LISTED_PROBLEMS, Source
+from loaders.steps import COLUMNS as STEP_COLUMNS
+from loaders.steps import columns_of
 from loaders.values import as_json, fingerprint, is_array, is_object, well_formed
 
 _ROWS_PER_CHUNK = 16_384
@@ -35,8 +37,7 @@ _BYTES_PER_CHUNK = 32 << 20
 _CHUNKS_HELD = 4
 _REASON_CHARS, _ERROR_CHARS = 500, 250
 _EVENT_COLUMNS = [name for name in EVENTS if name != "trajectory_id"]
-_STEP_COLUMNS = [name for name in STEPS if name != "trajectory_id"]
-_step_row, _run_row = itemgetter(*_STEP_COLUMNS), itemgetter(*TRAJECTORIES)
+_run_row = itemgetter(*TRAJECTORIES)
 _SOURCE, _FORMAT = list(TRAJECTORIES).index("source"), list(TRAJECTORIES).index("format")
 
 Frames = dict[str, pl.DataFrame]
@@ -58,7 +59,7 @@ class Builder:
         self.event_rows: list[tuple[Any, ...]] = []
         self.spawn_rows: list[tuple[int, int, str, str]] = []
         self.caller_rows: list[tuple[int, str, str | None, str]] = []
-        self._step_rows: list[tuple[Any, ...]] = []
+        self._step_columns: list[list[Any]] = [[] for _ in STEP_COLUMNS]
         self._run_rows: list[tuple[Any, ...]] = []
         self.problem_rows: list[tuple[Any, ...]] = []
         self._tool_rows: dict[str, list[tuple[Any, ...]]] = {}
@@ -231,9 +232,9 @@ class Builder:
 
     def finish(self, run: Run) -> None:
         """Take the closed run's rows."""
-        for row in run.steps:
-            row["run"] = run.index
-            self._step_rows.append(_step_row(row))
+        for columns in columns_of(run.steps):
+            for values, more in zip(self._step_columns, columns, strict=True):
+                values += more
         if stands_under_marker(self._reading.path):
             run.columns["metadata"] = marked(run.columns["metadata"])
         self._run_rows.append(_run_row(run.columns))
@@ -261,7 +262,7 @@ class Builder:
             self._hand_over(self._runs_told())
             self._runs_handed_over += len(self._run_rows)
             self._bytes_held = 0
-            for handed_over in (self._run_rows, self._step_rows, self._chunks):
+            for handed_over in (self._run_rows, self._chunks, *self._step_columns):
                 handed_over.clear()
 
     def frames(self) -> Frames:
@@ -285,7 +286,7 @@ class Builder:
         runs = self._frame(self._run_rows, list(TRAJECTORIES), TRAJECTORIES)
         ids = runs["trajectory_id"]
         events = pl.concat(self._chunks or [self._frame([], _EVENT_COLUMNS, EVENTS)])
-        steps = self._frame(self._step_rows, _STEP_COLUMNS, STEPS)
+        steps = self._frame_of(self._step_columns, STEP_COLUMNS, STEPS)
         first = self._runs_handed_over
         return {
             "trajectories": self._redacted(runs, "end_reason"),
@@ -297,6 +298,11 @@ class Builder:
         self, rows: Sequence[tuple[Any, ...]], names: Sequence[str], schema: pl.Schema
     ) -> pl.DataFrame:
         columns: list[Sequence[Any]] = [*zip(*rows, strict=True)] if rows else [()] * len(names)
+        return self._frame_of(columns, names, schema)
+
+    def _frame_of(
+        self, columns: Sequence[Sequence[Any]], names: Sequence[str], schema: pl.Schema
+    ) -> pl.DataFrame:
         runs = columns[names.index("run")] if "run" in names else None
         return pl.DataFrame(
             [

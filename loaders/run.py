@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from loaders.context import Range, merge, thinking_ranges
 from loaders.redact import redact_text
-from loaders.schema import STEPS, TRAJECTORIES
+from loaders.schema import TRAJECTORIES
+from loaders.steps import TOKENS, Step, finish, impossible_counts, token_counts
 from loaders.values import as_json, fingerprint
 
 if TYPE_CHECKING:
@@ -19,16 +20,13 @@ if TYPE_CHECKING:
 
 # Where one call has several blocks, the step is named after the one that tells most.
 _TELLS = {"redacted": 0, "hidden": 1, "summary": 2, "tagged_in_text": 3, "text": 4}
-_TOKENS = ("input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens")
-_PARTS_OF_TOKENS: Final = (
-    ("cached_tokens", "input_tokens"),
-    ("reasoning_tokens", "output_tokens"),
-)
 _OUTCOME_OF_SUCCESS = {True: "success", False: "failure", None: "unknown"}
-# Rows begin as a copy of these, which is the fastest way to a dict of many keys.
+# A row begins as a copy of this, which is the fastest way to a dict of many keys.
 _EMPTY_RUN: Final = dict[str, Any](dict.fromkeys(TRAJECTORIES))
-_EMPTY_STEP: Final = dict[str, Any](dict.fromkeys(STEPS), thinking_chars=0)
+_AS_OFFERED: Final = ""
+"""Stands for the toolset that was told last."""
 
+_PIECES_AT_ONCE: Final = 1_000
 _IS_CLOSED: Final = "this run is closed: another one began, and runs do not interleave"
 
 
@@ -43,15 +41,16 @@ class Run:
     def __init__(self, builder: Builder, index: int, columns: dict[str, Any]) -> None:
         self._builder = builder
         self._rows = builder.event_rows
+        self._add_row: Callable[[tuple[Any, ...]], None] = self._rows.append
         self._rows_per_chunk = builder.rows_per_chunk
         self.index = index
         self.columns = _EMPTY_RUN.copy()
         self.seq = 0
         """The number that the next event gets."""
-        self.steps: list[dict[str, Any]] = []
+        self.steps: list[Step] = []
         self.closed = False
         self.thinking_seqs: list[int] = []
-        self._thinking_before_step: list[int] = []
+        self._step: int | None = None
         self._calls: dict[str, tuple[int, str | None, int] | _CallsOfOneId] = {}
         self._unanswered: dict[int, str | None] = {}
         self._in_order: dict[str | None, deque[int]] | None = None
@@ -59,7 +58,9 @@ class Run:
         self._first_at: datetime | None = None
         self._last_at: datetime | None = None
         self._toolset: str | None = None
-        self._responses: Any = None
+        self._responses: list[str] = []
+        self._hash_of_responses = hashlib.sha256()
+        self._has_responses = False
         self._system: str | None = None
         self._user: str | None = None
         self._environment: dict[str, Any] = {}
@@ -104,29 +105,64 @@ class Run:
 
     # ------------------------------------------------------------------ model calls
 
-    def step(self, **columns: Any) -> int:
+    def step(
+        self,
+        *,
+        agent: str | None = None,
+        model: str | None = None,
+        started_at: datetime | None = None,
+        ended_at: datetime | None = None,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        reasoning_tokens: int | None = None,
+        cached_tokens: int | None = None,
+        stop_reason: str | None = None,
+        error: str | None = None,
+        thinking: str | None = None,
+        history_edit: str | None = None,
+        toolset: str | None = _AS_OFFERED,
+        source_pos: str | None = None,
+    ) -> int:
         """A model call begins; what it emits comes next. Takes columns of the steps table."""
         if self.closed:
             raise RuntimeError(_IS_CLOSED)
-        number = len(self.steps)
-        row = _EMPTY_STEP.copy()
-        row["step"], row["seq"], row["toolset"] = number, self.seq, self._toolset
-        self.steps.append(row)
-        self._thinking_before_step.append(len(self.thinking_seqs))
-        if columns:
-            row.update(columns)
-            if len(row) > len(_EMPTY_STEP):
-                _refuse_unknown(row)
+        number = self._step = len(self.steps)
+        self.steps.append(
+            Step(
+                self.index,
+                number,
+                self.seq,
+                agent,
+                model,
+                started_at,
+                ended_at,
+                input_tokens,
+                output_tokens,
+                reasoning_tokens,
+                cached_tokens,
+                stop_reason,
+                error,
+                thinking,
+                0,
+                len(self.thinking_seqs),
+                None,
+                None,
+                history_edit,
+                None,
+                None,
+                self._toolset if toolset == _AS_OFFERED else toolset,
+                source_pos,
+            )
+        )
         if len(self._rows) >= self._rows_per_chunk:
             self._builder.flush_events()
         return number
 
     def update_step(self, number: int = -1, **columns: Any) -> None:
         """Set columns of a step, by default the latest."""
-        row = self.steps[number]
-        row.update(columns)
-        if len(row) > len(_EMPTY_STEP):
-            _refuse_unknown(row)
+        step = self.steps[number]
+        for name, value in columns.items():
+            setattr(step, name, value)
 
     def saw(
         self,
@@ -143,21 +179,21 @@ class Run:
         tokens. ``history_edit`` is derived where not given: thinking_dropped if any is missing.
         """
         row = self.steps[step]
-        earlier = self.thinking_seqs[: self._thinking_before_step[step]]
-        row["evidence"] = evidence
+        earlier = self.thinking_seqs[: row.thinking_available]
+        row.evidence = evidence
         if context is not None:
-            before = ((max(0, a), min(b, row["seq"])) for a, b in context)
-            row["context"] = [{"start": a, "stop": b} for a, b in merge(before)]
+            before = ((max(0, a), min(b, row.seq)) for a, b in context)
+            row.context = [{"start": a, "stop": b} for a, b in merge(before)]
         if thinking is not None:
             sent = {seq for seq in thinking if earlier and seq <= earlier[-1]}
             sent = {seq for seq in sent if earlier[bisect_left(earlier, seq)] == seq}
-            row["thinking_sent"] = len(sent)
-            row["thinking_context"] = [
+            row.thinking_sent = len(sent)
+            row.thinking_context = [
                 {"start": a, "stop": b} for a, b in thinking_ranges(earlier, sent)
             ]
             if history_edit is None:
                 history_edit = "thinking_dropped" if len(sent) < len(earlier) else "none"
-        row["history_edit"] = history_edit
+        row.history_edit = history_edit
 
     # ------------------------------------------------------------------ events
 
@@ -184,8 +220,49 @@ class Run:
         injected: str | None = None,
     ) -> int:
         """Any event; the methods below do more for their kinds and are what formats mostly call."""
-        if self.closed:
-            raise RuntimeError(_IS_CLOSED)
+        return self._tell(
+            kind,
+            actor,
+            text,
+            state,
+            signature,
+            tool,
+            call_id,
+            call_seq,
+            arguments,
+            is_error,
+            error_type,
+            exit_code,
+            truncated,
+            at,
+            duration_s,
+            media,
+            injected,
+            pos,
+        )
+
+    def _tell(  # noqa: PLR0917
+        self,
+        kind: str,
+        actor: str | None,
+        text: str | None,
+        state: str | None,
+        signature: str | None,
+        tool: str | None,
+        call_id: str | None,
+        call_seq: int | None,
+        arguments: str | None,
+        is_error: bool | None,
+        error_type: str | None,
+        exit_code: int | None,
+        truncated: bool | None,
+        at: datetime | None,
+        duration_s: float | None,
+        media: Sequence[str] | None,
+        injected: str | None,
+        pos: str | None,
+    ) -> int:
+        """A row of the events; by position, for keywords would take as long as all the rest."""
         if at is not None:
             if self._last_at is None or self._first_at is None:
                 self._first_at = self._last_at = at
@@ -194,11 +271,11 @@ class Run:
             elif at < self._first_at:
                 self._first_at = at
         seq = self.seq
-        self._rows.append(
+        self._add_row(
             (
                 self.index,
                 seq,
-                len(self.steps) - 1 if self.steps else None,
+                self._step,
                 kind,
                 actor,
                 text,
@@ -222,17 +299,68 @@ class Run:
         self.seq = seq + 1
         return seq
 
-    def system(self, text: str | None, pos: str | None = None, **more: Any) -> int:
+    def _tell_text(  # noqa: PLR0917
+        self,
+        kind: str,
+        text: str | None,
+        pos: str | None,
+        actor: str | None,
+        media: Sequence[str] | None,
+        at: datetime | None,
+        more: dict[str, Any],
+    ) -> int:
+        if more:  # seldom
+            return self.event(kind, text, pos, actor=actor, media=media, at=at, **more)
+        return self._tell(
+            kind,
+            actor,
+            text,
+            None,
+            None,
+            None,
+            None,
+            None,
+            None,
+            None,
+            None,
+            None,
+            None,
+            at,
+            None,
+            media,
+            None,
+            pos,
+        )
+
+    def system(
+        self,
+        text: str | None,
+        pos: str | None = None,
+        *,
+        actor: str | None = None,
+        media: Sequence[str] | None = None,
+        at: datetime | None = None,
+        **more: Any,
+    ) -> int:
         """A system or developer prompt."""
         if self._system is None and text:
             self._system = text
-        return self.event("system", text, pos, **more)
+        return self._tell_text("system", text, pos, actor, media, at, more)
 
-    def user(self, text: str | None, pos: str | None = None, **more: Any) -> int:
+    def user(
+        self,
+        text: str | None,
+        pos: str | None = None,
+        *,
+        actor: str | None = None,
+        media: Sequence[str] | None = None,
+        at: datetime | None = None,
+        **more: Any,
+    ) -> int:
         """A user turn."""
         if self._user is None and text:
             self._user = text
-        return self.event("user", text, pos, **more)
+        return self._tell_text("user", text, pos, actor, media, at, more)
 
     def thinking(
         self,
@@ -241,6 +369,8 @@ class Run:
         *,
         state: str = "text",
         signature: str | None = None,
+        actor: str | None = None,
+        at: datetime | None = None,
         **more: Any,
     ) -> int:
         """A thinking block of the latest call.
@@ -250,17 +380,47 @@ class Run:
         ``tagged_in_text`` in think tags inside the reply.
         """
         if self.steps:
-            row = self.steps[-1]
-            known = row["thinking"]
-            if _TELLS[state] > _TELLS.get(known, -1):
-                row["thinking"] = state
-            row["thinking_chars"] += len(text or "")
+            step = self.steps[-1]
+            if state != step.thinking and _TELLS[state] > _TELLS.get(step.thinking or "", -1):
+                step.thinking = state
+            step.thinking_chars = (step.thinking_chars or 0) + len(text or "")
         self.thinking_seqs.append(self.seq)
-        return self.event("thinking", text, pos, state=state, signature=signature, **more)
+        if more:  # seldom
+            words = {"state": state, "signature": signature, "actor": actor, "at": at}
+            return self.event("thinking", text, pos, **words, **more)
+        return self._tell(
+            "thinking",
+            actor,
+            text,
+            state,
+            signature,
+            None,
+            None,
+            None,
+            None,
+            None,
+            None,
+            None,
+            None,
+            at,
+            None,
+            None,
+            None,
+            pos,
+        )
 
-    def message(self, text: str | None, pos: str | None = None, **more: Any) -> int:
+    def message(
+        self,
+        text: str | None,
+        pos: str | None = None,
+        *,
+        actor: str | None = None,
+        media: Sequence[str] | None = None,
+        at: datetime | None = None,
+        **more: Any,
+    ) -> int:
         """Visible text of the model."""
-        return self.event("message", text, pos, **more)
+        return self._tell_text("message", text, pos, actor, media, at, more)
 
     def call(
         self,
@@ -269,14 +429,37 @@ class Run:
         pos: str | None = None,
         *,
         call_id: str | None = None,
+        actor: str | None = None,
+        at: datetime | None = None,
         **more: Any,
     ) -> int:
         """A tool call; ``arguments`` as JSON text or any decoded value."""
         if arguments is not None and not isinstance(arguments, str):
             arguments = as_json(arguments)
-        seq = self.event(
-            "tool_call", None, pos, tool=tool, call_id=call_id, arguments=arguments, **more
-        )
+        if more:  # seldom
+            words = {"tool": tool, "call_id": call_id, "arguments": arguments}
+            seq = self.event("tool_call", None, pos, actor=actor, at=at, **words, **more)
+        else:
+            seq = self._tell(
+                "tool_call",
+                actor,
+                None,
+                None,
+                None,
+                tool,
+                call_id,
+                None,
+                arguments,
+                None,
+                None,
+                None,
+                None,
+                at,
+                None,
+                None,
+                None,
+                pos,
+            )
         self._unanswered[seq] = tool
         if self._in_order is not None:
             _wait(self._in_order, seq, tool)
@@ -298,8 +481,15 @@ class Run:
         tool: str | None = None,
         by_order: bool = False,
         answers: int | None = None,
+        actor: str | None = None,
         is_error: bool | None = None,
-        **more: Any,
+        error_type: str | None = None,
+        exit_code: int | None = None,
+        truncated: bool | None = None,
+        at: datetime | None = None,
+        duration_s: float | None = None,
+        media: Sequence[str] | None = None,
+        injected: str | None = None,
     ) -> int:
         """A tool's response.
 
@@ -315,33 +505,45 @@ class Run:
             call_seq, tool = self._answered(call_id, tool, by_order)
         if call_seq is None:
             self._orphans += 1
-        if self._responses is None:
-            self._responses = hashlib.blake2b(digest_size=8)
-        self._responses.update(f"{tool}\0".encode("utf-8", "surrogatepass"))
-        self._responses.update(str(text).encode("utf-8", "surrogatepass"))
-        self._responses.update(f"\0{is_error}".encode())
-        return self.event(
+        self._responses += (str(tool), "\0", str(text), "\0", str(is_error))
+        if len(self._responses) > _PIECES_AT_ONCE:
+            self._take_in_responses()
+        return self._tell(
             "tool_result",
+            actor,
             text,
+            None,
+            None,
+            tool,
+            call_id,
+            call_seq,
+            None,
+            is_error,
+            error_type,
+            exit_code,
+            truncated,
+            at,
+            duration_s,
+            media,
+            injected,
             pos,
-            tool=tool,
-            call_id=call_id,
-            call_seq=call_seq,
-            is_error=is_error,
-            **more,
         )
+
+    def _take_in_responses(self) -> None:
+        """Many small pieces at once: one by one each would cost as much as a long one."""
+        pieces = "".join(self._responses).encode("utf-8", "surrogatepass")
+        self._hash_of_responses.update(pieces)
+        self._responses.clear()
+        self._has_responses = True
 
     def _answered(
         self, call_id: str | None, tool: str | None, by_order: bool
     ) -> tuple[int | None, str | None]:
         known = None if call_id is None else self._calls.get(call_id)
         if known is not None:
-            if isinstance(known, tuple):
-                seq, name = known[0], known[1]
-            else:
-                seq, name = known.next_to_answer(self._unanswered)
-            self._unanswered.pop(seq, None)
-            return seq, tool or name
+            known = known if isinstance(known, tuple) else known.next_to_answer(self._unanswered)
+            self._unanswered.pop(known[0], None)
+            return known[0], tool or known[1]
         if by_order and self._in_order is None:  # most formats never ask for it
             self._in_order = {}
             for seq, name in self._unanswered.items():
@@ -384,7 +586,7 @@ class Run:
         """Finish the run's rows; what the format did not set is derived from the events, or null."""
         if self.closed:
             return
-        self.closed = True
+        self.closed, self._add_row = True, _refuse
         try:
             self._derive_columns()
         finally:
@@ -392,62 +594,46 @@ class Run:
 
     def _derive_columns(self) -> None:
         self._drop_impossible_counts()
-        self._finish_steps()
+        finish(self.steps, self._builder.logs_thinking, bool(self.thinking_seqs))
         columns = self.columns
         columns["outcome"] = columns["outcome"] or "unknown"
         columns["steps"], columns["events"] = len(self.steps), self.seq
         columns["unanswered_calls"] = len(self._unanswered)
         columns["orphan_results"] = self._orphans
-        for name in _TOKENS:
-            known = [number for row in self.steps if (number := row[name]) is not None]
-            columns[name] = sum(known) if known else columns[name]
+        for name, numbers in token_counts(self.steps).items():
+            columns[name] = sum(numbers) if numbers else columns[name]
         columns["system_prompt"] = fingerprint(self._system) if self._system else None
         columns["user_prompt"] = fingerprint(self._user) if self._user else None
         if self._environment:
             columns["environment"] = fingerprint(as_json(sorted(self._environment.items())) or "")
-        columns["tool_responses"] = self._responses.hexdigest() if self._responses else None
+        if self._responses:
+            self._take_in_responses()
+        if self._has_responses:
+            columns["tool_responses"] = self._hash_of_responses.hexdigest()[:16]
         for name in ("params", "metadata"):
             value, columns[name] = columns[name], None
             columns[name] = self._builder.redacted_json(value, columns["source_pos"])
-        models = {row["model"] for row in self.steps if row["model"]}
-        if columns["model"] is None and len(models) == 1:
+        if (
+            columns["model"] is None
+            and len(models := {step.model for step in self.steps if step.model}) == 1
+        ):
             columns["model"] = models.pop()
-        times = [t for t in (self._first_at, self._last_at) if t]
-        times += [t for row in self.steps if (t := row["started_at"])]
-        times += [t for row in self.steps if (t := row["ended_at"])]
-        columns["started_at"] = columns["started_at"] or min(times, default=None)
-        columns["ended_at"] = columns["ended_at"] or max(times, default=None)
+        if columns["started_at"] is None or columns["ended_at"] is None:
+            times = [t for t in (self._first_at, self._last_at) if t]
+            times += [t for step in self.steps if (t := step.started_at)]
+            times += [t for step in self.steps if (t := step.ended_at)]
+            columns["started_at"] = columns["started_at"] or min(times, default=None)
+            columns["ended_at"] = columns["ended_at"] or max(times, default=None)
 
     def _drop_impossible_counts(self) -> None:
-        """A count below zero is none, and a part of a call's tokens is not more than the whole."""
-        for row in (self.columns, *self.steps):
-            for name in _TOKENS:
-                number = row[name]
-                if number and number < 0:
-                    self.problem(row["source_pos"], f"{name}: {number} is no count")
-                    row[name] = None
-        for row in self.steps:
-            for part, whole in _PARTS_OF_TOKENS:
-                if row[part] and row[whole] is not None and row[part] > row[whole]:
-                    reason = f"{part}: {row[part]} is more than {whole}: {row[whole]}"
-                    self.problem(row["source_pos"], reason)
-                    row[part] = None
-
-    def _finish_steps(self) -> None:
-        logs_thinking = self._builder.logs_thinking
-        shows_some = bool(self.thinking_seqs)
-        counts = shows_some or logs_thinking == "always"
-        for row, available in zip(self.steps, self._thinking_before_step, strict=True):
-            state = row["thinking"]
-            if state is None:
-                tokens = row["reasoning_tokens"]
-                state = row["thinking"] = _state_of_no_thinking(logs_thinking, shows_some, tokens)
-            if counts:
-                row["thinking_available"] = available
-            if state is None or state == "not_logged":
-                row["thinking_chars"] = None
-            if row["evidence"] is None:
-                row["evidence"] = "unknown"
+        for name in TOKENS:
+            number = self.columns[name]
+            if number and number < 0:
+                self.problem(self.columns["source_pos"], f"{name}: {number} is no count")
+                self.columns[name] = None
+        for step, name, reason in impossible_counts(self.steps):
+            self.problem(step.source_pos, reason)
+            setattr(step, name, None)
 
 
 class _CallsOfOneId:
@@ -482,20 +668,5 @@ def _wait(in_order: dict[str | None, deque[int]], seq: int, tool: str | None) ->
         in_order.setdefault(name, deque()).append(seq)
 
 
-def _refuse_unknown(row: dict[str, Any]) -> None:
-    unknown = sorted(row.keys() - _EMPTY_STEP.keys())
-    for name in unknown:
-        del row[name]
-    raise TypeError(f"no such step columns: {unknown}")
-
-
-def _state_of_no_thinking(
-    logs_thinking: str, shows_some: bool, reasoning_tokens: int | None
-) -> str | None:
-    if reasoning_tokens:
-        return "not_logged"
-    if logs_thinking == "never":
-        return "not_logged"
-    if logs_thinking == "always" or shows_some or reasoning_tokens == 0:
-        return "absent"
-    return None
+def _refuse(_: object) -> None:
+    raise RuntimeError(_IS_CLOSED)

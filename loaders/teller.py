@@ -161,7 +161,7 @@ class Teller:
             self._tell_context(run, call, part, start)
             if reply is not None:
                 self._wire.write_reply(run, reply, part, pos)
-                if self._wire.shows_thinking and run.steps[-1]["thinking"] is None:
+                if self._wire.shows_thinking and run.steps[-1].thinking is None:
                     run.update_step(thinking="absent")
         if response.error is not None:
             at, pos = recorded.ended_at, place + ("/error" if response.body.get("error") else "")

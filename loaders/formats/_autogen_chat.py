@@ -270,7 +270,7 @@ class Chat:
                 self.run.message(rest, waiting.place_of(rest), actor=author)
             else:
                 self._source.doubt(waiting.thoughts[0].pos, _EITHER)
-        if not is_anthropic and not is_shown and self.run.steps[-1]["thinking"] is None:
+        if not is_anthropic and not is_shown and self.run.steps[-1].thinking is None:
             self.run.update_step(thinking="not_logged")
 
     def _tell_cut_off(self, author: str | None, waiting: _Waiting) -> None:

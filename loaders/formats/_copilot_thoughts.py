@@ -29,7 +29,7 @@ class Thoughts:
         """Reasoning that no message followed belongs to the call before."""
         waiting, self._waiting = self._waiting, []
         if waiting and self._run.steps:
-            model = self._run.steps[-1]["model"] or model
+            model = self._run.steps[-1].model or model
         for text, place, at in waiting:
             self._run.thinking(text, place, state=_state(model), at=at)
 

@@ -183,7 +183,7 @@ class Events:
         self._conversation(started).saw(shown, asked, role, is_sure=False)
         # A provider's class may put thinking back that these messages lack.
         self._run.update_step(thinking_sent=None, thinking_context=None)
-        if self._run.steps[-1]["history_edit"] != "truncated":
+        if self._run.steps[-1].history_edit != "truncated":
             self._run.update_step(history_edit=None)
 
     def _tell_reply(self, reply: Object, pos: str, at: Any) -> None:

@@ -172,7 +172,7 @@ def tell_reply(run: Run, message: Object, pos: str) -> None:
         elif kind not in ("tool_call", "cache"):
             run.event("other", as_json(block), pos + pointer, error_type=kind)
     thought_tokens = total(*(as_int(block.get("num_tokens")) for block, _ in _parts(message)))
-    if thought_tokens is not None and run.steps[-1]["reasoning_tokens"] is None:
+    if thought_tokens is not None and run.steps[-1].reasoning_tokens is None:
         run.update_step(reasoning_tokens=thought_tokens)
     for call in calls_of(message):
         run.call(call.tool, call.arguments, pos + call.pointer, call_id=call.call_id)

@@ -255,7 +255,7 @@ class _Session:
 
     def finish(self) -> None:
         """What is known of the session as a whole."""
-        if all(step["model"] is None for step in self.run.steps):
+        if all(step.model is None for step in self.run.steps):
             self.run.set(model=self._model)
         params = {"reasoning_effort": self._efforts, "model_fingerprint": self._fingerprints}
         known = {name: values for name, values in params.items() if values}

@@ -237,7 +237,7 @@ class _Journal:
         elif kind == "llm.request":
             self._tell_request(record, pos, at)
         elif kind == "usage.record":
-            if self.run.steps and self.run.steps[-1]["output_tokens"] is None:
+            if self.run.steps and self.run.steps[-1].output_tokens is None:
                 columns: dict[str, Any] = {**_tokens(record.get("usage"))}
                 self.run.update_step(**columns)
         elif kind == "context.apply_compaction":
