@@ -69,13 +69,9 @@ def as_int(value: object) -> int | None:
     >>> as_int(3.0), as_int(True), as_int("3")
     (3, None, None)
     """
-    if value is None or isinstance(value, bool):
-        return None
-    if isinstance(value, float) and value.is_integer():
+    if type(value) is float and value.is_integer():
         value = int(value)
-    if isinstance(value, int) and -(2**63) <= value < 2**63:
-        return value
-    return None
+    return value if type(value) is int and -(2**63) <= value < 2**63 else None
 
 
 def as_float(value: object) -> float | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
-from loaders.formats._claude_code_lines import NOTHING, Entry, Line, Message
+from loaders.formats._claude_code_lines import Entry, Line, Message
 from loaders.values import Object
 
 INTERRUPT = "[Request interrupted by user"
@@ -58,7 +59,7 @@ class Agent:
         self.title: str | None = None
         self.cost: float | None = None
         self.first: Line | None = None
-        self.thinking_setting = b""
+        self.thinking_setting: Any = None
         self.sessions: dict[str | None, None] = {}
         self.versions: dict[str | None, None] = {}
         self.modes: dict[str | None, None] = {}
@@ -97,7 +98,7 @@ class Agent:
         self.not_told["/".join(part for part in (line.type or "unknown", kind) if part)] += 1
 
     def _add_reply(self, entry: Entry, message: Message) -> None:
-        for block in message.blocks:
+        for block in message.content if isinstance(message.content, list) else ():
             if block.id is not None:
                 self.call_ids.add(block.id)
         if message.id is None or is_notice(entry.line):
@@ -114,10 +115,11 @@ class Agent:
 
     def _add_user(self, entry: Entry, message: Message) -> None:
         line = entry.line
-        before = self.groups[-1] if self.groups else []
-        if line.is_compact_summary and [e.line.subtype for e in before] == ["compact_boundary"]:
-            before.append(entry)
-            return
+        if line.is_compact_summary and self.groups:
+            before = self.groups[-1]
+            if [e.line.subtype for e in before] == ["compact_boundary"]:
+                before.append(entry)
+                return
         self.groups.append([entry])
         text = None if line.is_meta or line.is_compact_summary else _prompt_of(message)
         if text is not None:
@@ -130,8 +132,8 @@ class Agent:
     def _learn(self, line: Line) -> None:
         if self.first is None:
             self.first = line
-        if not self.thinking_setting and line.thinking_metadata is not NOTHING:
-            self.thinking_setting = bytes(line.thinking_metadata)
+        if self.thinking_setting is None:
+            self.thinking_setting = line.thinking_metadata
         setting = (
             line.session_id,
             line.version,
@@ -156,8 +158,9 @@ class Agent:
 
 def is_notice(line: Line) -> bool:
     """Whether the harness wrote the line in the model's place."""
-    model = line.message.model if line.message else None
-    return bool(line.is_api_error_message) or model == _SYNTHETIC
+    if line.message is not None and line.message.model == _SYNTHETIC:
+        return True
+    return line.is_api_error_message is True
 
 
 def _is_told(entry: Entry) -> bool:
@@ -170,7 +173,7 @@ def _is_told(entry: Entry) -> bool:
 def _prompt_of(message: Message) -> str | None:
     """The text of a user's prompt; None for tool results, commands and interruptions."""
     text = message.content if isinstance(message.content, str) else None
-    for block in message.blocks:
+    for block in message.content if isinstance(message.content, list) else ():
         if block.type == "tool_result":
             return None
         text = text or block.text

@@ -13,11 +13,13 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw, Struct, field
 
+from loaders.dialects.anthropic import usage_columns
 from loaders.errors import UnreadableRecord
 from loaders.jsontext import decode
 from loaders.sources import Source
 from loaders.values import (
     Object,
+    as_int,
     as_name,
     as_object,
     as_text,
@@ -76,11 +78,8 @@ class Block(Struct, gc=False):
     tool_use_id: str | None = None
     content: str | list[Part] | None = None
     is_error: bool | None = None
-
-    @property
-    def arguments(self) -> str | None:
-        """A tool call's arguments, as logged."""
-        return bytes(self.input).decode("utf-8", "replace") or None
+    arguments: str | None = field(name=" arguments", default=None)
+    """A tool call's arguments, as logged; out of ``input``, which would keep the whole line."""
 
     @property
     def text_and_media(self) -> tuple[str | None, list[str] | None]:
@@ -98,6 +97,38 @@ class Block(Struct, gc=False):
         return "\n".join(texts) if texts else None, media or None
 
 
+class Usage(Struct, gc=False):
+    """Counts of tokens, and how the call was served; whatever the types may be."""
+
+    input_tokens: Any = None
+    cache_creation_input_tokens: Any = None
+    cache_read_input_tokens: Any = None
+    cache_creation: Any = None
+    output_tokens: Any = None
+    output_tokens_details: Any = None
+    server_tool_use: Any = None
+    service_tier: Any = None
+    inference_geo: Any = None
+    iterations: Any = None
+    speed: Any = None
+
+    @property
+    def columns(self) -> dict[str, int | None]:
+        """Columns of the steps table."""
+        columns = usage_columns(
+            {
+                "input_tokens": self.input_tokens,
+                "output_tokens": self.output_tokens,
+                "cache_read_input_tokens": self.cache_read_input_tokens,
+                "cache_creation_input_tokens": self.cache_creation_input_tokens,
+            }
+        )
+        if self.output_tokens_details is not None:
+            details = as_object(self.output_tokens_details)
+            columns["reasoning_tokens"] = as_int(details.get("thinking_tokens"))
+        return columns
+
+
 class _Edit(Struct, gc=False):
     type: str = ""
 
@@ -113,9 +144,9 @@ class Message(Struct, gc=False):
     model: str | None = None
     content: str | list[Block] | None = None
     stop_reason: str | None = None
-    usage: Raw = NOTHING
-    stop_details: Raw = NOTHING
-    diagnostics: Raw = NOTHING
+    usage: Usage | None = None
+    stop_details: Any = None
+    diagnostics: Any = None
     context_management: _ContextManagement | None = None
 
     @property
@@ -150,8 +181,8 @@ class Outcome(Struct, rename="camel", gc=False):
     return_code_interpretation: str | None = None
     total_tokens: int | None = None
     total_tool_use_count: int | None = None
-    usage: Raw = NOTHING
-    tool_stats: Raw = NOTHING
+    usage: Any = None
+    tool_stats: Any = None
     is_error: bool | None = field(name="is_error", default=None)
 
     @property
@@ -170,10 +201,10 @@ class Outcome(Struct, rename="camel", gc=False):
             known["totalTokens"] = self.total_tokens
         if self.total_tool_use_count is not None:
             known["totalToolUseCount"] = self.total_tool_use_count
-        if (usage := opened(self.usage)) is not None:
-            known["usage"] = usage
-        if (stats := opened(self.tool_stats)) is not None:
-            known["toolStats"] = stats
+        if self.usage is not None:
+            known["usage"] = self.usage
+        if self.tool_stats is not None:
+            known["toolStats"] = self.tool_stats
         return known
 
     @property
@@ -188,6 +219,10 @@ class Outcome(Struct, rename="camel", gc=False):
     def is_truncated(self) -> bool | None:
         """Whether the model was given less than the tool returned."""
         return True if self.persisted_output_path else self.truncated
+
+
+class _Skipped(Struct, gc=False):
+    """An item of no use here."""
 
 
 class Attachment(Struct, gc=False):
@@ -216,7 +251,7 @@ class Line(Struct, rename="camel", gc=False):
     agent_id: str | None = None
     type: str = ""
     message: Message | None = None
-    tool_use_result: Outcome | str | list[Raw] | None = None
+    tool_use_result: Outcome | str | list[_Skipped] | None = None
     request_id: str | None = None
     uuid: str | None = None
     timestamp: str | None = None
@@ -228,13 +263,13 @@ class Line(Struct, rename="camel", gc=False):
     is_compact_summary: bool | None = None
     is_api_error_message: bool | None = None
     is_aborted_mid_stream: bool | None = None
-    error: Raw = NOTHING
-    error_details: Raw = NOTHING
+    error: Any = None
+    error_details: Any = None
     tool_denial_kind: str | None = None
     origin: _Origin | None = None
     permission_mode: str | None = None
     effort: str | None = None
-    thinking_metadata: Raw = NOTHING
+    thinking_metadata: Any = None
     entrypoint: str | None = None
     attribution_agent: str | None = None
     custom_title: str | None = None
@@ -249,8 +284,8 @@ class Line(Struct, rename="camel", gc=False):
     @property
     def call_error(self) -> str | None:
         """What went wrong with a model call, in a word."""
-        if self.error is not NOTHING and (error := bytes(self.error))[:1] == b'"':
-            return as_text(decode(error))
+        if isinstance(self.error, str):
+            return self.error
         return "aborted_mid_stream" if self.is_aborted_mid_stream else None
 
     @property
@@ -278,12 +313,6 @@ decode_line = msgspec.json.Decoder(Line).decode
 """Decodes a line as far as it is declared."""
 
 
-def opened(raw: Raw) -> Any:
-    """The value of a field that was left undecoded; None where there is none."""
-    data = b"" if raw is NOTHING else bytes(raw)
-    return decode(data) if data else None
-
-
 def entries(source: Source) -> Iterator[Entry]:
     """Every line of a log; the bytes are kept of what ``Line`` doesn't hold in full.
 
@@ -297,11 +326,18 @@ def entries(source: Source) -> Iterator[Entry]:
             line = _reread(source, number, data)
             if line is None:
                 continue
-        is_wanted = line.message is None and line.type not in _NOT_KEPT
-        if line.message is not None and isinstance(line.message.content, list):
-            for block in line.message.content:
-                if block.type not in PLAIN_BLOCKS:
-                    is_wanted = True
+        message = line.message
+        if message is None:
+            is_wanted = line.type not in _NOT_KEPT
+        else:
+            is_wanted = False
+            if type(message.content) is list:
+                for block in message.content:
+                    if block.type == "tool_use":
+                        block.arguments = str(block.input, "utf-8", "replace") or None
+                        block.input = NOTHING
+                    elif block.type not in PLAIN_BLOCKS:
+                        is_wanted = True
         at = as_time(line.timestamp)
         yield Entry(number, line, f"L{number}", at, data if is_wanted else None)
 

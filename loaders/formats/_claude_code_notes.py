@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from loaders.formats._claude_code_lines import NOTHING, Entry, Line, Message, opened
-from loaders.values import Object, as_int, as_object, as_text, is_array, is_object
+from loaders.formats._claude_code_lines import Entry, Message, Usage
+from loaders.values import Object, as_int, as_object, is_array, is_object
 
 _ENVELOPE = frozenset(
     {
@@ -26,33 +26,40 @@ class Notes:
         self._counts: Counter[str] = Counter()
         self._words: dict[str, dict[str, None]] = {}
 
-    def note_call(self, number: int, lines: list[Line], usage: Object) -> None:
+    def note_call(self, number: int, group: list[Entry], usage: Usage | None) -> None:
         """Note why a call ended, what the provider found out, and how it was served."""
         notes: Object = {}
-        for line in lines:
+        for entry in group:
+            line = entry.line
             message = line.message or Message()
-            for name, raw in (
-                ("errorDetails", line.error_details),
-                ("stop_details", message.stop_details),
-                ("diagnostics", message.diagnostics),
-            ):
-                if raw is not NOTHING and (value := opened(raw)) is not None:
-                    notes[name] = value
-        iterations = usage.get("iterations")
-        if is_array(iterations) and len(iterations) > 1:
-            notes["iterations"] = iterations
+            if line.error_details is not None:
+                notes["errorDetails"] = line.error_details
+            if message.stop_details is not None:
+                notes["stop_details"] = message.stop_details
+            if message.diagnostics is not None:
+                notes["diagnostics"] = message.diagnostics
+        if usage is not None:
+            if is_array(usage.iterations) and len(usage.iterations) > 1:
+                notes["iterations"] = usage.iterations
+            self._note_usage(usage)
         if notes:
             self.calls[str(number)] = notes
-        self._note_usage(usage)
 
-    def _note_usage(self, usage: Object) -> None:
-        for name in ("cache_creation", "server_tool_use"):
-            if name in usage:
-                for kind, count in as_object(usage[name]).items():
+    def _note_usage(self, usage: Usage) -> None:
+        for counts in (usage.cache_creation, usage.server_tool_use):
+            if counts is not None:
+                for kind, count in as_object(counts).items():
                     self._counts[kind] += as_int(count) or 0
-        for name in ("service_tier", "speed", "inference_geo"):
-            if name in usage and (word := as_text(usage[name])):
-                self._words.setdefault(name, {})[word] = None
+        if usage.service_tier is not None:
+            self._note_word("service_tier", usage.service_tier)
+        if usage.speed is not None:
+            self._note_word("speed", usage.speed)
+        if usage.inference_geo is not None:
+            self._note_word("inference_geo", usage.inference_geo)
+
+    def _note_word(self, name: str, word: Any) -> None:
+        if word and isinstance(word, str):
+            self._words.setdefault(name, {})[word] = None
 
     @property
     def metadata(self) -> Object:

@@ -22,7 +22,7 @@ from datetime import datetime
 from typing import Any
 
 from loaders.builder import Builder
-from loaders.dialects.anthropic import system_text, usage_columns, write_block
+from loaders.dialects.anthropic import system_text, write_block
 from loaders.formats._claude_code_agents import (
     COMMANDS,
     COMPACTIONS,
@@ -35,15 +35,14 @@ from loaders.formats._claude_code_agents import (
 )
 from loaders.formats._claude_code_ignored import PATHS
 from loaders.formats._claude_code_lines import (
-    NOTHING,
     Block,
     Entry,
     Line,
     Message,
     Outcome,
+    Usage,
     described,
     entries,
-    opened,
 )
 from loaders.formats._claude_code_notes import Notes, record_of, without_bytes
 from loaders.jsontext import decode
@@ -198,41 +197,38 @@ class _Telling:
     # ------------------------------------------------------------------ replies
 
     def _tell_call(self, group: list[Entry]) -> None:
-        lines = [entry.line for entry in group]
-        messages = [line.message for line in lines if line.message is not None]
-        usage, edit, error = NOTHING, self.history_edit, None
+        usage: Usage | None = None
+        edit, error = self.history_edit, None
         self.end = None
-        for message in messages:  # the last word on usage and end is the true one
-            if message.usage is not NOTHING:
-                usage = message.usage
+        for entry in group:  # the last word on usage and end is the true one
+            line = entry.line
+            message = line.message or Message()
+            usage = usage if message.usage is None else message.usage
             self.end = message.stop_reason or self.end
             if message.context_management is not None:
                 edit = edit or message.history_edit
-        for line in lines:
-            error = error or line.call_error
-        request = lines[0].request_id
-        tokens = as_object(opened(usage))
-        columns = usage_columns(tokens)
-        if "output_tokens_details" in tokens:
-            details = as_object(tokens["output_tokens_details"])
-            columns["reasoning_tokens"] = as_int(details.get("thinking_tokens"))
+            if error is None and (line.error is not None or line.is_aborted_mid_stream):
+                error = line.call_error
+        first = group[0]
+        request = first.line.request_id
         number = self.run.step(
             agent=self.name,
-            model=messages[0].model,
+            model=first.line.message.model if first.line.message else None,
             ended_at=group[-1].at,
             stop_reason=self.end,
             error=error,
             history_edit=edit or (self.edit_of.get(request or "") if self.edit_of else None),
-            source_pos=group[0].pos,
-            **columns,
+            source_pos=first.pos,
+            **({} if usage is None else usage.columns),
         )
         if request is not None:
             self.step_of[request] = number
             self.notes.requests[str(number)] = request
-        self.notes.note_call(number, lines, tokens)
+        self.notes.note_call(number, group, usage)
         for entry in group:
             self._tell_content(entry)
         if self.early:
+            messages = [entry.line.message or Message() for entry in group]
             for call_id in [block.id for m in messages for block in m.blocks if block.id]:
                 self._tell_early(call_id)
 
@@ -310,8 +306,9 @@ class _Telling:
     # ------------------------------------------------------------------ user lines
 
     def _tell_user(self, entry: Entry) -> None:
-        blocks = entry.line.message.blocks if entry.line.message else []
-        call_id = blocks[0].tool_use_id if blocks else None
+        message = entry.line.message
+        content = None if message is None else message.content
+        call_id = content[0].tool_use_id if content and isinstance(content, list) else None
         if call_id is not None and call_id not in self.told and call_id in self.agent.call_ids:
             self.early.setdefault(call_id, []).append(entry)
         else:
@@ -325,7 +322,9 @@ class _Telling:
     def _tell_result(
         self, line: Line, block: Block, pos: str, at: datetime | None, *, is_alone: bool
     ) -> None:
-        text, media = block.text_and_media
+        text, media = block.content, None
+        if isinstance(text, list):
+            text, media = block.text_and_media
         noted = line.tool_use_result
         if not isinstance(noted, Outcome) or not is_alone:
             noted = _NOTHING_NOTED
@@ -351,6 +350,8 @@ class _Telling:
             at=at,
             media=media,
         )
+        if noted is _NOTHING_NOTED:
+            return
         if (notes := noted.notes) and block.tool_use_id:
             self.notes.results[block.tool_use_id] = notes
         child = noted.agent_id
@@ -489,7 +490,7 @@ class _Telling:
         }
         params = {
             "effort": _one(agent.efforts),
-            "thinking": decode(agent.thinking_setting or b"null"),
+            "thinking": agent.thinking_setting,
         }
         run.set(
             params={key: value for key, value in params.items() if value is not None},
