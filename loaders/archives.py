@@ -204,6 +204,11 @@ def unpacked(file: io.BufferedReader) -> io.BufferedReader:
     return file
 
 
+def is_packed(data: bytes) -> bool:
+    """Whether bytes begin as gzip or zstd does."""
+    return data[:2] == _GZIP or data[:4] == _FRAME
+
+
 def open_zstd(packed: BinaryIO) -> io.BufferedReader:
     """A stream of the unpacked bytes of zstd frames, without bounds: read no more than you want."""
     return _stream(_unzstd(_Packed(packed, None)), packed)

@@ -84,7 +84,8 @@ def convert(
     folder = Path(os.path.abspath(Path(store).expanduser()))  # noqa: PTH100 - links stay
     candidates = choose(format)
     given = [os.path.abspath(pattern_of(path)) for path in _listed(src)]  # noqa: PTH100
-    found = [item for item in discover(given) if folder not in item.source.path.parents]
+    own = f"{folder}{os.sep}"
+    found = [item for item in discover(given) if not str(item.source.path).startswith(own)]
     check_labels({name for item in found for name in item.labels})
     with writing_into(folder):
         before = _present(folder)

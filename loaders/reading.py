@@ -24,7 +24,7 @@ from loaders.linking import (
     tools_of_all,
     unread_companions,
 )
-from loaders.registry import Format, choose, formats, recognise
+from loaders.registry import Alike, Format, choose, formats, recognise
 from loaders.schema import PROBLEMS, TABLES
 from loaders.sources import Source
 from loaders.trajectories import Trajectories, check_labels, with_labels
@@ -32,7 +32,7 @@ from loaders.workers import Lost, Work, in_processes
 
 _PARALLEL_FROM_BYTES = 192 << 20
 _BATCH_BYTES = 32 << 20
-_BYTES_PER_FILE = 64 << 10
+_BYTES_PER_FILE = 16 << 10
 """What reading one more file costs, in bytes that could be read in that time."""
 
 Group = tuple[Format, list[Source], Labels]
@@ -125,6 +125,7 @@ def sort_out(found: list[Found], candidates: list[Format], named: bool) -> Kinds
     kinds = Kinds()
     problems = kinds.problems
     queue = list(reversed(found))
+    alike: Alike = {}
     while queue:
         item = queue.pop()
         source = item.source
@@ -132,7 +133,7 @@ def sort_out(found: list[Found], candidates: list[Format], named: bool) -> Kinds
         if item.problem is not None:
             problems.append((source.name, None, item.severity, item.problem, None, None))
             continue
-        verdict = recognise(source, candidates, named)
+        verdict = recognise(source, candidates, named, alike)
         if verdict.companion_of is not None:
             kinds.companions[source.name] = verdict.companion_of
         elif verdict.format is not None:

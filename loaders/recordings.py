@@ -29,7 +29,7 @@ from loaders.dialects.wire import WIRES, Wire
 from loaders.exchanges import CallReader
 from loaders.proxies import body_of, half_call, told_headers, whole_call
 from loaders.recordings_ignored import IGNORED
-from loaders.sources import Head, Source
+from loaders.sources import Head, Source, asked_once
 from loaders.values import (
     Object,
     as_array,
@@ -74,6 +74,7 @@ def api_of(call: Recorded) -> str | None:
 # ---------------------------------------------------------------------- recognise
 
 
+@asked_once
 def api_in(head: Head) -> str | None:
     """The API whose dialect a recording counts as; None for what is no recording."""
     if is_cassette(head):
@@ -88,6 +89,7 @@ def api_in(head: Head) -> str | None:
     return None
 
 
+@asked_once
 def is_cassette(head: Head) -> bool:
     """Whether a source is a cassette, of YAML or JSON, in the layout of vcrpy or VCR."""
     if _CASSETTE.match(head.data) or _JSON_CASSETTE.match(head.data):

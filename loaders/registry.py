@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
@@ -136,19 +137,34 @@ def choose(format: str | ModuleType | None) -> list[Format]:
 
 @dataclass
 class Verdict:
-    """What a source was recognised as: a format, part of another log, or neither and why."""
+    """What a source was recognised as: a format, part of another log, or neither and why.
+
+    ``asked``: the question to which it answered yes.
+    """
 
     format: Format | None
     companion_of: str | None = None
     severity: str = "skipped"
     reason: str = ""
+    asked: Callable[[Head], bool] | None = None
 
 
-def recognise(source: Source, candidates: Sequence[Format], named: bool = False) -> Verdict:
+Alike = dict[Hashable, Verdict]
+"""What sources of the same look were recognised as."""
+
+
+def recognise(
+    source: Source,
+    candidates: Sequence[Format],
+    named: bool = False,
+    alike: Alike | None = None,
+) -> Verdict:
     """Which of the candidates a source is written in, by its content.
 
     ``named``: the user named the one candidate, so it is taken wherever the source is text. An SQLite
-    database is of a format only where that format knows its tables.
+    database is of a format only where that format knows its tables. ``alike``: what is known of other
+    sources and the same candidates, to which this one is added. Of a source that looks like one of
+    them only the format of that one is asked: thousands of small files cost little that way.
     """
     try:
         head = source.head
@@ -159,14 +175,25 @@ def recognise(source: Source, candidates: Sequence[Format], named: bool = False)
         return Verdict(None, severity="error", reason=error.reason)
     if unreadable is not None:
         return unreadable
+    look = None if alike is None else _look_of(head)
+    known = alike.get(look) if alike and look is not None else None
+    if known is not None and _is_still_true(known, head):
+        return known
+    verdict = _asked_all(source, head, candidates, named)
+    if alike is not None and look is not None and verdict.asked is not None:
+        alike[look] = verdict
+    return verdict
+
+
+def _asked_all(source: Source, head: Head, candidates: Sequence[Format], named: bool) -> Verdict:
     said_yes: list[Format] = []
     for candidate in candidates:
         if candidate.companion is not None and _says_yes(candidate.companion, head):
-            return Verdict(None, companion_of=candidate.name)
+            return Verdict(None, companion_of=candidate.name, asked=candidate.companion)
         if (named and not head.is_zip and not head.is_database) or _says_yes(candidate.sniff, head):
             said_yes.append(candidate)
     if len(said_yes) == 1:
-        return Verdict(said_yes[0])
+        return Verdict(said_yes[0], asked=None if named else said_yes[0].sniff)
     if said_yes:
         names = [candidate.name for candidate in said_yes]
         return Verdict(
@@ -182,6 +209,34 @@ def recognise(source: Source, candidates: Sequence[Format], named: bool = False)
     if head.is_database:
         return Verdict(None, reason="an SQLite database, no agent log")
     return Verdict(None, reason="no known format")
+
+
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+_MARKS = re.compile(
+    rb'"(?:(?:type|role|kind|object|source|class_)"\s*+:\s*+"[^"\\]{0,40}|[\w.$-]{1,64}"\s*+:\s*+["{\[\dtfn-])'
+)
+"""A key with the first letter of its value, or a value that names what it stands in."""
+
+
+def _look_of(head: Head) -> Hashable:
+    """What formats tell themselves by, of a small JSON file: its names, keys and kinds of values.
+
+    None where not all of the file is in sight: how it goes on may decide.
+    """
+    if not head.is_whole or head.data.lstrip()[:1] not in (b"{", b"["):
+        return None
+    place = "/".join(head.name.split("/")[-2:])
+    marks = _MARKS.findall(head.data)
+    return (
+        place.encode("utf-8", "surrogatepass").translate(_DIGITS),
+        head.is_json_lines,
+        tuple(marks[:4]),
+        frozenset(marks),
+    )
+
+
+def _is_still_true(known: Verdict, head: Head) -> bool:
+    return known.asked is not None and _says_yes(known.asked, head)
 
 
 _OTHER_FILES = (

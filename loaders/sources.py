@@ -5,13 +5,20 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, wraps
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
-from loaders.archives import Damaged, ZipArchive, open_unpacked, read_up_to, unpacked
+from loaders.archives import (
+    Damaged,
+    ZipArchive,
+    is_packed,
+    open_unpacked,
+    read_up_to,
+    unpacked,
+)
 from loaders.errors import UnreadableRecord
 from loaders.jsontext import BOM, CUT_SHORT, NotJSON, decode, decode_cut, decode_with_doubt
 from loaders.values import is_array, is_object
@@ -58,12 +65,12 @@ class Source:
         self._unlisted = 0
         self._doubts: dict[str, tuple[int, str | None]] = {}
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The source as it is shown; a member stands under its archive like a file in a folder."""
         return f"{self.path.as_posix()}/{self.member}" if self.member else self.path.as_posix()
 
-    @property
+    @cached_property
     def filename(self) -> str:
         """The last part of the name."""
         return PurePosixPath(self.name).name
@@ -89,6 +96,8 @@ class Source:
     @cached_property
     def own_hash(self) -> str:
         """SHA-256 of the bytes of this one file, unpacked if it is packed: packing is no change."""
+        if (plain := self.plain) is not None:
+            return hashlib.sha256(plain).hexdigest()
         digest = hashlib.sha256()
         with suppress(Damaged):  # what stands before a damage is the content; reading reports it
             buffer = memoryview(bytearray(_CHUNK))
@@ -118,6 +127,12 @@ class Source:
             return None
         return self.path.read_bytes()
 
+    @property
+    def plain(self) -> bytes | None:
+        """The bytes of a small file that is not packed: thousands of these are read without streams."""
+        small = self._small
+        return None if small is None or is_packed(small) else small
+
     def open(self) -> io.BufferedReader:
         """The bytes as a stream, unpacked if they are packed.
 
@@ -130,6 +145,9 @@ class Source:
         return open_unpacked(self.path)
 
     def _chunks(self) -> Iterator[bytes]:
+        if (plain := self.plain) is not None:
+            yield plain
+            return
         with self.open() as stream:
             while chunk := stream.read1(_CHUNK):
                 yield chunk
@@ -370,6 +388,11 @@ class MemorySource(Source):
         """The bytes as a stream."""
         return io.BufferedReader(cast(io.RawIOBase, io.BytesIO(self._content)))
 
+    @property
+    def plain(self) -> bytes | None:
+        """None, so that ``open`` is asked for the bytes."""
+        return None
+
     def _beside(self, relative: str) -> Source | None:
         return None  # nothing lies beside it
 
@@ -391,10 +414,14 @@ class Head:
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        self.answers: dict[Callable[[Head], Any], Any] = {}
         self.name = source.name
         self.filename = source.filename
-        with source.open() as stream:
-            data, self.damage = read_up_to(stream, HEAD_BYTES + 1)
+        if (plain := source.plain) is not None:
+            data, self.damage = plain[: HEAD_BYTES + 1], None
+        else:
+            with source.open() as stream:
+                data, self.damage = read_up_to(stream, HEAD_BYTES + 1)
         self.is_whole = len(data) <= HEAD_BYTES
         self.data = data[:HEAD_BYTES].removeprefix(BOM)
 
@@ -526,7 +553,19 @@ class Head:
         return frozenset(self.first)
 
 
-# ---------------------------------------------------------------------- back to the raw record
+Answer = TypeVar("Answer")
+
+
+def asked_once(question: Callable[[Head], Answer]) -> Callable[[Head], Answer]:
+    """A question that several formats ask of a head: it is answered once for all of them."""
+
+    @wraps(question)
+    def answer(head: Head) -> Answer:
+        if question not in head.answers:
+            head.answers[question] = question(head)
+        return head.answers[question]
+
+    return answer
 
 
 def _normalized(path: PurePosixPath) -> str:

@@ -26,7 +26,7 @@ from loaders.errors import UnreadableRecord
 from loaders.recordings import CallLog, Recording, api_in, calls_of_cassette, is_cassette
 from loaders.rows import identity_of, metadata_of, outcome_of, unfolded
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Head, Source, asked_once
 from loaders.values import Object, as_array, as_object, as_time, is_array, is_object
 
 IGNORED: Final = {
@@ -57,6 +57,7 @@ _NAME_OF_A_CALL = re.compile(r".+-\d{10}(?:\.\d{1,9})?\.json")
 # ---------------------------------------------------------------------- recognise
 
 
+@asked_once
 def dialect_in(head: Head) -> str | None:
     """The dialect of a file of transcripts or recorded calls; None for anything else.
 
@@ -76,6 +77,7 @@ def dialect_in(head: Head) -> str | None:
     return None if dialect is None or _ends_foreign(head) else dialect
 
 
+@asked_once
 def is_completion_log(head: Head) -> bool:
     """Whether this is a completion log of OpenHands: messages first, and last when it was made."""
     if next(iter(head.first), None) != "messages" or head.is_json_lines:

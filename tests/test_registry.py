@@ -250,3 +250,40 @@ def test_a_file_that_is_gone_or_locked_says_why(
     monkeypatch.setattr(Path, "read_bytes", refuse)
     verdict = verdict_on(path)
     assert (verdict.severity, verdict.reason) == ("error", "can't be opened: Permission denied")
+
+
+def test_a_source_that_looks_like_another_is_asked_by_its_format_only(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def told_by(key: str) -> Format:
+        module = types.ModuleType(key)
+
+        def sniff(head: Any) -> bool:
+            asked.append(key)
+            return key in head.keys and head.first[key] != "no log"
+
+        module.__dict__.update(TITLE=key, sniff=sniff, read=print)
+        return from_module(module)
+
+    formats_of_keys = [told_by(key) for key in ("a", "b", "c")]
+    alike: dict[Any, Verdict] = {}
+
+    def verdict(text: str) -> str | None:
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
+        path.write_text(text)
+        asked.clear()
+        found = recognise(Source(path), formats_of_keys, alike=alike).format
+        return found and found.name
+
+    assert verdict('{"b": "log 1"}') == "b"
+    assert asked == ["a", "b", "c"]
+    assert verdict('{"b": "log 22"}') == "b"
+    assert asked == ["b"]
+    assert verdict('{"b": "no log"}') is None  # looks like one, but its format says no
+    assert asked == ["b", "a", "b", "c"]
+    for other in ('{"b": 1}', '{"b": "log", "d": 1}', '{"b": "log"}' + " " * 20_000):
+        assert verdict(other) == "b"
+        assert asked == ["a", "b", "c"]  # another kind of value, another key, not all in sight
+    assert verdict('{"b": "log", "c": "log"}') is None
+    assert verdict('{"b": "log", "c": "more"}') is None  # claimed by two: never taken for known
+    assert asked == ["a", "b", "c"]
