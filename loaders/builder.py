@@ -33,7 +33,7 @@ from loaders.steps import columns_of
 from loaders.values import as_json, fingerprint, is_array, is_object, well_formed
 
 _ROWS_PER_CHUNK = 16_384
-_BYTES_PER_CHUNK = 32 << 20
+_BYTES_PER_CHUNK = 16 << 20
 _CHUNKS_HELD = 4
 _REASON_CHARS, _ERROR_CHARS = 500, 250
 _EVENT_COLUMNS = [name for name in EVENTS if name != "trajectory_id"]
@@ -43,11 +43,16 @@ _SOURCE, _FORMAT = list(TRAJECTORIES).index("source"), list(TRAJECTORIES).index(
 Frames = dict[str, pl.DataFrame]
 
 
+class NotKept(BaseException):
+    """What was told could not be handed over: no log is to blame, and reading on is of no use."""
+
+
 class Builder:
     """Collects what formats tell of the runs in many sources; ``frames`` is what came of it.
 
-    ``hand_over`` takes the trajectories, steps and events of the runs told so far whenever there are
-    enough of them; ``frames`` then holds the rest, and memory stays bounded in one large source too.
+    ``hand_over`` takes the trajectories, steps and events told so far whenever there are enough of
+    them, the events of a run before its trajectory and steps if it is long; ``frames`` then holds the
+    rest, and memory stays bounded in one large source too.
     """
 
     def __init__(self, hand_over: Callable[[Frames], None] | None = None) -> None:
@@ -67,6 +72,7 @@ class Builder:
         self._companions: set[str] = set()
         self.rows_per_chunk = _ROWS_PER_CHUNK
         self._chunks: list[pl.DataFrame] = []
+        self._bytes_of_chunks = 0
         self._bytes_in_chunk = 0
         self._warned: dict[tuple[str, str, str], tuple[int, int]] = {}
         self._source: Source | None = None
@@ -173,7 +179,7 @@ class Builder:
         if self._bytes_in_chunk >= _BYTES_PER_CHUNK:
             self.flush_events()
         if self._bytes_held >= _BYTES_PER_CHUNK:
-            self._hand_over_runs()
+            self._hand_over_told()
 
     def has_problem(self, source: Source) -> bool:
         """Whether anything of the source being read was not read, or read with doubt."""
@@ -241,9 +247,9 @@ class Builder:
         if len(self.event_rows) >= self.rows_per_chunk:
             self.flush_events()
         told = self._reading.bytes_told
-        if told - self._bytes_known >= _BYTES_PER_CHUNK or len(self._chunks) >= _CHUNKS_HELD:
+        if told - self._bytes_known >= _BYTES_PER_CHUNK:
             self._bytes_known = told
-            self._hand_over_runs()
+            self._hand_over_told()
 
     # ------------------------------------------------------------------ rows to columns
 
@@ -254,21 +260,34 @@ class Builder:
             frame = self._frame(self.event_rows, _EVENT_COLUMNS, EVENTS)
             self.event_rows.clear()
             self._chunks.append(self._redacted(frame, "text", "arguments"))
+            self._bytes_of_chunks += int(frame.estimated_size())
+            is_enough = self._bytes_of_chunks >= _BYTES_PER_CHUNK
+            if is_enough or len(self._chunks) >= _CHUNKS_HELD:
+                self._hand_over_told()
 
-    def _hand_over_runs(self) -> None:
-        """Let go of all runs told so far; only between two runs, or rows of one would lack their id."""
-        if self._hand_over is not None:
-            self.flush_events()
-            self._hand_over(self._runs_told())
-            self._runs_handed_over += len(self._run_rows)
-            self._bytes_held = 0
-            for handed_over in (self._run_rows, self._chunks, *self._step_columns):
-                handed_over.clear()
+    def _hand_over_told(self) -> None:
+        """Let go of all that is told so far; of the open run that is its events.
+
+        Raises ``NotKept`` where whoever takes it fails.
+        """
+        if self._hand_over is None:
+            return
+        self.flush_events()
+        if not self._chunks and not self._run_rows:  # the flush has done it
+            return
+        try:
+            self._hand_over(self._told())
+        except Exception as error:
+            raise NotKept from error
+        self._runs_handed_over += len(self._run_rows)
+        self._bytes_held = self._bytes_of_chunks = 0
+        for handed_over in (self._run_rows, self._chunks, *self._step_columns):
+            handed_over.clear()
 
     def frames(self) -> Frames:
         """All tables of what was read and not handed over; ``run`` ascends from 0."""
         self.flush_events()
-        runs = self._runs_told()
+        runs = self._told()
         tool_rows = [(toolset, *row) for toolset, rows in self._tool_rows.items() for row in rows]
         tools = self._frame(tool_rows, list(TOOLS), TOOLS)
         return {
@@ -282,9 +301,12 @@ class Builder:
             ),
         }
 
-    def _runs_told(self) -> Frames:
+    def _told(self) -> Frames:
         runs = self._frame(self._run_rows, list(TRAJECTORIES), TRAJECTORIES)
         ids = runs["trajectory_id"]
+        if self._open_run is not None:
+            open_id = self._open_run.columns["trajectory_id"]
+            ids = pl.concat([ids, pl.Series("trajectory_id", [open_id], dtype=pl.String)])
         events = pl.concat(self._chunks or [self._frame([], _EVENT_COLUMNS, EVENTS)])
         steps = self._frame_of(self._step_columns, STEP_COLUMNS, STEPS)
         first = self._runs_handed_over

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from loaders.builder import Builder, Frames, files_of
+from loaders.builder import Builder, Frames, NotKept, files_of
 from loaders.reading import read_source
 from loaders.registry import Format, formats
 from loaders.sources import Source
@@ -68,7 +68,10 @@ def write_shard(task: Task, lost: Lost, known: Mapping[str, Format] | None = Non
     """
     with new_folder(task.store, task.name) as folder:
         if folder is not None:
-            _Writer(folder, task.first_run).write(task, lost, known or formats())
+            try:
+                _Writer(folder, task.first_run).write(task, lost, known or formats())
+            except NotKept as error:
+                raise error.__cause__ or error from None
     if not gc.isenabled():
         gc.collect()
     return task.name
@@ -121,18 +124,22 @@ class _Writer:
         )
 
     def _keep(self, frames: Frames) -> None:
-        """The next runs, which must go on where the ones before them ended: readers rely on it."""
-        if frames["trajectories"].is_empty():
-            return
-        numbered = {name: self._numbered(frames[name]) for name in KEYED}
-        first, last = self._latest_run + 1, self._latest_run + numbered["trajectories"].height
-        for name, frame in numbered.items():
+        """What is told next, which must go on where the rest ended: readers rely on it.
+
+        The latest events may be of a run that goes on, and whose trajectory and steps come later.
+        """
+        told = frames["trajectories"].height
+        last = self._latest_run + told
+        for name in KEYED:
+            if frames[name].is_empty():
+                continue
+            frame = self._numbered(frames[name])
             run = frame["run"]
             is_ordered = not (run.diff() < 0).any()  # is_sorted() would trust what is to be checked
-            if frame.height and not (is_ordered and first <= run[0] and run[-1] <= last):
+            until = last + 1 if name == "events" else last
+            if not (is_ordered and self._latest_run < run[0] and run[-1] <= until):
                 raise RuntimeError(f"{name} are not in the order of their runs")
-            if frame.height:
-                write_frame(frame, self._folder / f"{name}-{self._pieces:05}.parquet")
+            write_frame(frame, self._folder / f"{name}-{self._pieces:05}.parquet")
         self._latest_run = last
         self._pieces += 1
 

@@ -150,6 +150,51 @@ def test_long_sources_are_written_piece_by_piece(
     assert len(list((tmp_path / "store").glob("shards/*/events-*.parquet"))) >= 4
 
 
+def test_a_long_run_is_written_before_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from loaders import builder
+
+    for name, turns in (("a", 3), ("long", 2_000), ("z", 2)):
+        chatter.write(tmp_path / "logs" / f"{name}.jsonl", chatter.lines(name, turns))
+    loaded = loaders.load(tmp_path / "logs", format=_template)
+    monkeypatch.setattr(builder, "_ROWS_PER_CHUNK", 500)
+    monkeypatch.setattr(builder, "_BYTES_PER_CHUNK", 1)
+    runs = convert(tmp_path / "logs", tmp_path / "store", format=_template)
+    assert_same(runs, loaded)
+    long = runs[runs.ids[1]]
+    assert_same(long, loaded[loaded.ids[1]])
+    pieces = [
+        pl.read_parquet(file)["run"].unique().len()
+        for file in sorted((tmp_path / "store").glob("shards/*/events-*.parquet"))
+    ]
+    assert len(pieces) > 5
+    assert sum(pieces) > 3 + 5  # the long run lies in several
+    assert sum(len(part) for part in runs.parts(events=100)) == 3
+
+
+def test_what_can_not_be_handed_over_is_no_problem_of_a_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from loaders import builder
+
+    chatter.write(tmp_path / "logs" / "long.jsonl", chatter.lines("long", 2_000))
+    monkeypatch.setattr(builder, "_ROWS_PER_CHUNK", 500)
+    monkeypatch.setattr(builder, "_BYTES_PER_CHUNK", 1)
+    write_frame, written = shards.write_frame, []
+
+    def full(frame: pl.DataFrame, path: Path) -> None:
+        written.append(path.name)
+        if path.name == "events-00002.parquet":
+            raise OSError(28, "No space left on device")
+        write_frame(frame, path)
+
+    monkeypatch.setattr(shards, "write_frame", full)
+    with pytest.raises(DerailError, match="No space left on device"):
+        loaders.convert(tmp_path / "logs", tmp_path / "store", format=_template)
+    assert written[-1] == "events-00002.parquet"  # and nothing after it
+
+
 # ---------------------------------------------------------------------- again and again
 
 

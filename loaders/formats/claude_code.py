@@ -173,6 +173,7 @@ class _Telling:
                 self._tell(group)
                 for group in rest:
                     self._tell(group)
+                    group.clear()  # what is told need not be held twice
         with self.out.record(None):
             for call_id in list(self.early):
                 self._tell_early(call_id)
