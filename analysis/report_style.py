@@ -49,7 +49,7 @@ details p a{font-family:ui-monospace,Menlo,Consolas,monospace;font-size:12px}
 .method{color:var(--soft);font-size:12.5px;margin:10px 0 0;overflow-wrap:anywhere}
 code{font-family:ui-monospace,Menlo,Consolas,monospace;font-size:.93em;overflow-wrap:anywhere}
 .card .derail-card{border:0!important;max-width:none!important;padding:0!important}
-.index td{font-size:12px}tr:target td{background:var(--mark)}
+.index td{font-size:12px}#runs .scroll{max-height:75vh;overflow:auto}#runs thead th{position:sticky;top:0;background:var(--paper)}tr:target td{background:var(--mark)}
 @media(max-width:900px){main{padding:28px 18px 60px}.answer>p{font-size:24px}section{padding:16px}}
 @media print{
 @page{margin:14mm}

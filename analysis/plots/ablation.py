@@ -100,31 +100,45 @@ def compare(result: Result, width: int) -> Any:
     )
 
 
-@draws("differences")
+_MOST_EFFECTS: Final = 24
+
+
+def _signals(frame: pl.DataFrame) -> str:
+    told = frame.filter(pl.col("effect").is_not_null() & (pl.col("difference") != 0)).height
+    first = f"the first {_MOST_EFFECTS} of " if told > _MOST_EFFECTS else ""
+    return f"{first}{told} differences of signals"
+
+
+@draws("differences", events=_signals)
 def differences(result: Result, width: int) -> Any:
     """What else differs between arms, in standard deviations of the paired difference, with 95 % intervals.
 
     From ``ablation.differences``: columns ``signal``, ``effect``, ``difference``, ``low``, ``high``,
-    ``total_a``, ``total_b``, ``p_adjusted``. One scale for signals of all units.
+    ``total_a``, ``total_b``, ``p_adjusted``. One scale for signals of all units; of very many, the first
+    of the frame, where those that are shown to differ come first.
     """
     unit = pl.col("effect") / pl.col("difference")
     rows = result.frame.filter(pl.col("effect").is_not_null() & (pl.col("difference") != 0))
     if rows.is_empty():
         raise DerailError("nothing that was counted differs between the arms")
-    rows = rows.with_columns(
-        (pl.col("low") * unit).alias("from"),
-        (pl.col("high") * unit).alias("to"),
-        pl.when(pl.col("p_adjusted") < 0.05)
-        .then(pl.lit("differs"))
-        .otherwise(pl.lit("not shown to differ"))
-        .alias("reading"),
-        (
-            pl.col("signal")
-            if rows.select("a", "b").n_unique() == 1
-            else pl.format("{} ({})", "signal", "b")
-        ).alias("label"),
-    ).select(
-        "label", "effect", "from", "to", "reading", "a", "total_a", "b", "total_b", "p_adjusted"
+    rows = (
+        rows.with_columns(
+            (pl.col("low") * unit).alias("from"),
+            (pl.col("high") * unit).alias("to"),
+            pl.when(pl.col("p_adjusted") < 0.05)
+            .then(pl.lit("differs"))
+            .otherwise(pl.lit("not shown to differ"))
+            .alias("reading"),
+            (
+                pl.col("signal")
+                if rows.select("a", "b").n_unique() == 1
+                else pl.format("{} ({})", "signal", "b")
+            ).alias("label"),
+        )
+        .select(
+            "label", "effect", "from", "to", "reading", "a", "total_a", "b", "total_b", "p_adjusted"
+        )
+        .head(_MOST_EFFECTS)
     )
     domain = ["differs", "not shown to differ"]
     drawn = intervals(
@@ -147,9 +161,6 @@ def differences(result: Result, width: int) -> Any:
         size=60,
     )
     return drawn.properties(width=width, height=alt.Step(20))
-
-
-_MOST_EFFECTS: Final = 24
 
 
 @draws("factors")
