@@ -18,7 +18,7 @@ from analysis.agreement import AXES, FIXED, forks, same_calls
 from analysis.armdiff import diff
 from analysis.outcomes import MIN_RUNS, columns, named_task
 from analysis.results import Result
-from analysis.uncertainty import Estimate, clustered_mean, holm, t_estimate
+from analysis.uncertainty import Estimate, clustered_mean, holm, variance_estimate
 from analysis.wording import shown
 from loaders import Trajectories
 from loaders.errors import DerailError
@@ -195,7 +195,8 @@ def surface(
     difference of two values' true means. ``worst`` is the value with the lowest ``worst_effect``: its
     mean less the mean over the values of its setting, averaged over settings; ``worst_p`` is corrected
     by Holm for the ``tested`` values. Being picked as the worst makes an effect look larger than it is.
-    Intervals are CR1, clustered by task. Fewer than 10 runs or 5 tasks: refused.
+    Intervals are CR1, clustered by task; of
+    ``explained`` and ``spread`` on a log scale, as ``variance_estimate`` says. Fewer than 10 runs or 5 tasks: refused.
 
     **Tool responses.** The first place at which a run got another response than a run of its setting
     that had made the same calls and got the same responses so far; value is that response. "Ever met
@@ -226,7 +227,8 @@ def surface(
         title=f"How much of {outcome!r} within a task hangs on each axis",
         frame=frame,
         method="Runs of a task that agree on the other axes; variance between values less sampling variance, "
-        "over total variance; ratio over settings, CR1 clustered by task, t interval.",
+        "over total variance; ratio over settings, CR1 clustered by task, t interval on the logarithm of the "
+        "variance as observed.",
         keys=("axis",),
         members=pl.concat([one.members for one in tried]),
         source=runs,
@@ -331,6 +333,7 @@ def _explained(compared: pl.DataFrame) -> dict[str, Any]:
     settings = cells.group_by("task", "setting", maintain_order=True).agg(
         (pl.col("mean").var() - noise).alias("between"),
         pl.col("var").mean().alias("chance"),
+        noise.alias("noise"),
         (1 - 1 / pl.len()).alias("shrink"),
     )
     settings = settings.with_columns((pl.col("between") * pl.col("shrink")).alias("e"))
@@ -344,8 +347,10 @@ def _explained(compared: pl.DataFrame) -> dict[str, Any]:
     whole = settings["e"] + settings["chance"]
     if whole.sum() <= 0:
         return counts | {"refused": "the outcome does not vary between the runs that are compared"}
-    share = _ratio(settings["e"], whole, settings["task"])
-    spread = clustered_mean((2 * settings["between"]).to_list(), settings["task"].to_list())
+    share = _ratio(settings["e"], whole, settings["task"], settings["noise"] * settings["shrink"])
+    twice = clustered_mean((2 * settings["between"]).to_list(), settings["task"].to_list())
+    noise_twice = 2 * float(settings["noise"].sum()) / settings.height
+    spread = variance_estimate(twice.value, noise_twice, twice.se, twice.clusters, twice.n)
     return counts | {
         "explained": share.value,
         "low": share.low,
@@ -362,12 +367,14 @@ def _explained(compared: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def _ratio(above: pl.Series, below: pl.Series, clusters: pl.Series) -> Estimate:
+def _ratio(above: pl.Series, below: pl.Series, clusters: pl.Series, noise: pl.Series) -> Estimate:
     """The ratio of two sums, with the CR1 standard error of its linearisation."""
-    ratio = float(above.sum()) / float(below.sum())
+    whole = float(below.sum())
+    ratio = float(above.sum()) / whole
     residual = (above - ratio * below) / below.mean()
     error = clustered_mean(residual.to_list(), clusters.to_list())
-    return t_estimate(ratio, error.se, error.clusters, error.n)
+    share_of_noise = float(noise.sum()) / whole
+    return variance_estimate(ratio, share_of_noise, error.se, error.clusters, error.n)
 
 
 def _worst(runs: Trajectories, compared: pl.DataFrame, axis: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from analysis.rank_agreement import REPEATS, agreements
 from analysis.reality import reality
 from analysis.results import Result
 from analysis.uncertainty import Estimate, clustered_mean
-from analysis.variance import cube_of, decomposed, subsets
+from analysis.variance import components_of, cube_of, intervals, subsets, without_each_task
 from loaders import Trajectories
 from loaders.errors import DerailError
 
@@ -52,8 +52,12 @@ def components(
     All factors are random and crossed. Estimated from pairs of runs: half the mean squared difference
     of pairs that share exactly these factors is the sum of the components of the others (Koch 1967).
     It is unbiased for any number of runs in a cell, and for equal numbers it is the analysis of
-    variance by the method of moments. Intervals are percentiles of a bootstrap over tasks, with the
-    models and scaffolds held fixed: they speak of these models and scaffolds.
+    variance by the method of moments. Intervals come from the jackknife over tasks, t on the logarithm
+    of the variance before finer components are taken off it (Miller 1968, Arvesen and Schmitz 1970),
+    with the models and scaffolds held fixed: they speak of these models and scaffolds. Percentiles of a
+    bootstrap over tasks would be too narrow: 91 % hold for 60 tasks, 83 % for 12. For the task component
+    these hold 93 to 96 % of the time from 12 tasks on where tasks are normal or flatter; where their
+    difficulty has long tails less often (exponential: 76 % for 12 tasks, 91 % for 60), as any known one.
 
     ``frame`` columns: ``component`` (a factor, an interaction such as ``model x task``, or
     ``residual``: trials of one cell that differ), ``variance`` with ``low``, ``high``; ``share`` of the
@@ -90,17 +94,14 @@ def components(
     factors = [name for name in wanted if name not in single]
     cube = cube_of(table, factors)
     names = [" x ".join(part) for part in subsets([*factors, "task"]) if part]
-    point = decomposed(cube, np.ones((1, tasks)))[0]
-    rng = np.random.default_rng(0)
-    weights = rng.multinomial(tasks, np.full(tasks, 1 / tasks), size=REPEATS).astype(np.float64)
-    sampled = decomposed(cube, weights)
+    point, left_out = components_of(cube), without_each_task(cube)
     if math.isnan(point[-1]):  # no cell with two runs: the highest interaction takes the residual
         names[-1] = f"residual with {names[-1]}"
-        point, sampled = point[:-1], sampled[:, :-1]
+        point, left_out = point[:-1], left_out[:, :-1]
     else:
         names.append("residual")
     levels = {name: table[name].n_unique() for name in [*factors, "task"]}
-    rows = _component_rows(names, point, sampled, levels, level)
+    rows = _component_rows(names, point, intervals(cube, point, left_out, level), levels)
     negative = [n for n, value in zip(names, point.tolist(), strict=True) if value < 0]
     if negative:
         warnings.append(f"estimated below 0 and set to 0: {', '.join(negative)}")
@@ -115,7 +116,7 @@ def components(
         ),
         frame=frame,
         method="Method of moments on pairs of runs, which equals the analysis of variance for equal cells; "
-        f"{level:.0%} percentiles of {REPEATS:,} bootstrap samples of tasks, models and scaffolds fixed.",
+        f"{level:.0%} t intervals of the jackknife over tasks on a log scale, models and scaffolds fixed.",
         keys=("component",),
         members=pl.concat(
             table.select(pl.lit(name).alias("component"), "trajectory_id", pl.lit("run").alias("role"))
@@ -279,15 +280,12 @@ _AGREEMENT = {
 def _component_rows(
     names: Sequence[str],
     point: Floats,
-    sampled: Floats,
+    found: Sequence[tuple[Estimate, Estimate]],
     levels: dict[str, int],
-    level: float,
 ) -> list[dict[str, Any]]:
-    clipped, samples = np.maximum(point, 0.0), np.maximum(sampled, 0.0)
+    clipped = np.maximum(point, 0.0)
     with np.errstate(invalid="ignore"):
         shares = clipped / clipped.sum()
-        sampled_shares = samples / samples.sum(axis=1, keepdims=True)
-    tails = [(1 - level) / 2, (1 + level) / 2]
     rows: list[dict[str, Any]] = []
     for index, name in enumerate(names):
         rests_on = math.prod(
@@ -301,15 +299,15 @@ def _component_rows(
             continue
         row["variance"] = float(clipped[index])
         row["share"] = None if math.isnan(shares[index]) else float(shares[index])
+        variance, share = found[index]
         if levels["task"] < MIN_TASKS_FOR_INTERVALS:
             row["refused"] = (
                 f"no interval for {levels['task']} tasks; {MIN_TASKS_FOR_INTERVALS} are needed"
             )
-        elif not np.isnan(samples[:, index]).any():
-            row["low"], row["high"] = np.quantile(samples[:, index], tails).tolist()
-            if not np.isnan(sampled_shares[:, index]).any():
-                ends = np.quantile(sampled_shares[:, index], tails).tolist()
-                row["share_low"], row["share_high"] = ends
+        elif not math.isnan(variance.se):
+            row["low"], row["high"] = max(variance.low, 0.0), max(variance.high, 0.0)
+            if not math.isnan(share.se):
+                row["share_low"], row["share_high"] = share.low, share.high
         rows.append(row)
     return rows
 

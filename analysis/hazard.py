@@ -15,7 +15,7 @@ from analysis.outcomes import columns
 from analysis.person_periods import AtRisk, at_risk, counted_periods, person_period
 from analysis.regression import Fit, Link, fit, patterns, random_intercept
 from analysis.results import Result, empty_members
-from analysis.uncertainty import benjamini_hochberg, e_value, normal_estimate
+from analysis.uncertainty import benjamini_hochberg, e_value, t_estimate
 from loaders import Trajectories
 from loaders.errors import DerailError
 
@@ -123,7 +123,7 @@ def hazard(
         method=f"Discrete-time hazard of {end} at each call, {together.method}; stepwise baseline"
         + (f", {', '.join(arms)}" if arms else "")
         + (", each task's mean rate of every tool exposure" if means else "")
-        + "; 95 % intervals; Benjamini-Hochberg.",
+        + "; 95 % intervals by t over tasks; Benjamini-Hochberg.",
         keys=("exposure",),
         members=_members(risk, kept, products),
         source=runs,
@@ -230,7 +230,7 @@ def _fit(rows: pl.DataFrame, names: list[str], link: Link, model: str) -> Fit:
 def _ratio(found: Fit, name: str) -> tuple[float, float, float, float]:
     index = found.names.index(name)
     value, se = float(found.coefficients[index]), float(found.standard_errors[index])
-    found_here = normal_estimate(value, se, found.clusters, found.n)
+    found_here = t_estimate(value, se, found.clusters, found.n)
     low, high = math.exp(found_here.low), math.exp(found_here.high)
     return math.exp(found_here.value), low, high, found_here.p
 

@@ -158,15 +158,59 @@ def share_interval(found: Estimate, level: float = 0.95) -> tuple[float, float]:
     return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
-def normal_estimate(
-    value: float, se: float, clusters: int, n: int, level: float = 0.95
+def variance_estimate(
+    value: float, noise: float, se: float, clusters: int, n: int, *, level: float = 0.95
 ) -> Estimate:
-    """Interval and two-sided p from a normal distribution, for coefficients of a regression."""
+    """Interval and two-sided p of a variance that was estimated as what is left above some noise.
+
+    ``noise`` is what chance alone adds to the observed variance before it is taken off. Such an estimate
+    is skewed: the larger it comes out, the larger its error. On the logarithm of ``value + noise``, the
+    variance as observed, a t interval with ``clusters - 1`` degrees of freedom holds for normal and for
+    uniform effects, and misses least for skewed ones (Miller 1968, "Jackknifing variances"; Arvesen and
+    Schmitz 1970, "Robust procedures for variance component problems using the jackknife"). An estimate
+    below 0 has an interval too. Where the error is as large as the observed variance, a logarithm would
+    tell nothing: it is taken of no less than half the reach of the interval.
+
+    >>> e = variance_estimate(1.0, 0.0, 0.2, 30, 30)
+    >>> round(e.low, 2), round(e.high, 2)
+    (0.66, 1.51)
+    """
     from scipy import special
 
-    half = float(special.ndtri(0.5 + level / 2)) * se
-    p = 2 * float(special.ndtr(-abs(value) / se)) if se > 0 else math.nan
-    return Estimate(value, se, value - half, value + half, p, clusters, n)
+    df = max(clusters - 1, 1)
+    reach = float(special.stdtrit(df, 0.5 + level / 2)) * se
+    scale = max(value + noise, reach / 2)
+    if not scale > 0 or not se > 0:
+        return t_estimate(value, se, clusters, n, level)
+    low, high = (value + scale * math.expm1(side * reach / scale) for side in (-1, 1))
+    at_zero = 1 - value / scale  # of the logarithm's argument, as a share of what was estimated
+    distance = abs(math.log(at_zero)) * scale if at_zero > 0 else math.inf
+    p = 2 * float(special.stdtr(df, -distance / se))
+    return Estimate(value, se, low, high, p, clusters, n)
+
+
+def variance_share_estimate(
+    share: float, noise: float, se: float, clusters: int, n: int, *, level: float = 0.95
+) -> Estimate:
+    """The same for a variance's share of a whole, on the log odds of ``share + noise``, inside 0 and 1.
+
+    >>> e = variance_share_estimate(0.9, 0.0, 0.06, 30, 30)
+    >>> round(e.low, 2), round(e.high, 2)
+    (0.7, 0.97)
+    """
+    from scipy import special
+
+    df = max(clusters - 1, 1)
+    reach = float(special.stdtrit(df, 0.5 + level / 2)) * se
+    part, rest = max(share + noise, reach / 2), max(1 - share, reach / 2)
+    if not (part > 0 and rest > 0 and se > 0):
+        return t_estimate(share, se, clusters, n, level)
+    bounds: list[float] = []
+    for side in (-1, 1):
+        odds = part / rest * math.exp(side * reach * (1 / part + 1 / rest))
+        bounds.append((part + rest) * odds / (1 + odds) - (part - share))
+    low, high = (min(max(bound, 0.0), 1.0) for bound in bounds)
+    return Estimate(share, se, low, high, math.nan, clusters, n)
 
 
 def e_value(odds_ratio: float) -> float:

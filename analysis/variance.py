@@ -3,7 +3,7 @@
 Half the mean squared difference of pairs of runs that share exactly the factors A estimates the sum of
 the components of all other sets of factors (Koch 1967, "A general approach to the estimation of
 variance components"). Every component is a sum of these with alternating signs. They need sums by
-cell only, so a bootstrap over tasks is a few matrix products.
+cell only, so that leaving out each task in turn costs one pass over the tasks.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
+from analysis.uncertainty import Estimate, variance_estimate, variance_share_estimate
 
 Floats = NDArray[np.float64]
 
@@ -50,13 +52,87 @@ def subsets(names: Sequence[Any]) -> list[tuple[Any, ...]]:
     return [part for size in range(len(names) + 1) for part in combinations(names, size)]
 
 
-def decomposed(cube: Cube, weights: Floats) -> Floats:
-    """The components of each sample of tasks: one for each non-empty set of factors, then the residual.
+def components_of(cube: Cube) -> Floats:
+    """The components: one for each non-empty set of factors, then the residual.
 
     Without a cell of two runs the residual is nan and the highest interaction contains it.
     """
+    return _decomposed(cube, leave_out=False)[0]
+
+
+def without_each_task(cube: Cube) -> Floats:
+    """The components of all tasks but one, a row for each task that is left out."""
+    return _decomposed(cube, leave_out=True)
+
+
+def intervals(
+    cube: Cube, point: Floats, left_out: Floats, level: float
+) -> list[tuple[Estimate, Estimate]]:
+    """Of each component and of its share of the sum, from the jackknife over tasks on a log scale."""
+    tasks, runs = len(left_out), int(cube.n.sum())
+    total = np.maximum(point, 0).sum()
+    totals = np.maximum(left_out, 0).sum(axis=1, keepdims=True)
+    noise = _noise(cube, point)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares, noise_in_share = point / total, noise / total
+        errors_of_shares = _jackknife_errors(shares, left_out / totals)
+    errors = _jackknife_errors(point, left_out)
+    return [
+        (
+            variance_estimate(point[i], noise[i], errors[i], tasks, runs, level=level),
+            variance_share_estimate(
+                shares[i], noise_in_share[i], errors_of_shares[i], tasks, runs, level=level
+            ),
+        )
+        for i in range(point.size)
+    ]
+
+
+def _jackknife_errors(point: Floats, left_out: Floats) -> Floats:
+    """Standard errors over tasks, from the estimates without each of them (Arvesen 1969)."""
+    tasks = len(left_out)
+    moves = left_out - left_out.mean(axis=0)
+    return np.sqrt((tasks - 1) / tasks * (moves**2).sum(axis=0))
+
+
+def _noise(cube: Cube, point: Floats) -> Floats:
+    """What finer components add to the observed variance of each, before it is taken off.
+
+    The mean over the cells that share a level of A varies by A's component and by each finer one over
+    the number of levels it is averaged over; exact for equal cells.
+    """
+    axes = list(range(cube.n.ndim))
+    parts, levels, runs = subsets(axes)[1:], cube.n.shape, float(cube.n.sum())
+    variances = np.maximum(np.nan_to_num(point), 0)
+
+    def cells(part: Sequence[int]) -> int:
+        return math.prod(levels[axis] for axis in part)
+
+    finer = [
+        sum(
+            variances[index] * cells(part) / cells(other)
+            for index, other in enumerate(parts)
+            if set(part) < set(other)
+        )
+        for part in parts
+    ]
+    if point.size > len(parts):  # the residual has noise of its own alone
+        finer = [
+            of + variances[-1] * cells(part) / runs for of, part in zip(finer, parts, strict=True)
+        ]
+        finer.append(0.0)
+    return np.asarray(finer, dtype=np.float64)
+
+
+def _decomposed(cube: Cube, *, leave_out: bool) -> Floats:
     axes = list(range(cube.n.ndim))
     task = axes[-1]
+
+    def over_tasks(by_task: Floats) -> Floats:
+        """The sum over all tasks, or over all but each of them: shape (..., samples)."""
+        whole = by_task.sum(axis=-1, keepdims=True)
+        return whole - by_task if leave_out else whole
+
     pairs: dict[tuple[int, ...], Floats] = {}
     squares: dict[tuple[int, ...], Floats] = {}
     for shared in subsets(axes[:-1]):
@@ -64,15 +140,12 @@ def decomposed(cube: Cube, weights: Floats) -> Floats:
         n, y, q = (
             part.sum(axis=others).reshape(-1, part.shape[-1]) for part in (cube.n, cube.y, cube.q)
         )
-        same_task = (n**2).sum(axis=0), (n * q - y**2).sum(axis=0)
-        sums = weights @ n.T, weights @ y.T, weights @ q.T
-        # Two copies of a task in one sample are no pair of tasks: w^2 takes out what lies between them.
-        copies = weights**2 - weights
-        pairs[shared] = (sums[0] ** 2).sum(axis=1) - copies @ same_task[0]
-        squares[shared] = (sums[0] * sums[2] - sums[1] ** 2).sum(axis=1) - copies @ same_task[1]
-        pairs[*shared, task] = weights @ same_task[0]
-        squares[*shared, task] = weights @ same_task[1]
-    total_runs = weights @ cube.n.reshape(-1, cube.n.shape[-1]).sum(axis=0)
+        all_n, all_y, all_q = over_tasks(n), over_tasks(y), over_tasks(q)
+        pairs[shared] = (all_n**2).sum(axis=0)
+        squares[shared] = (all_n * all_q - all_y**2).sum(axis=0)
+        pairs[*shared, task] = over_tasks((n**2).sum(axis=0))
+        squares[*shared, task] = over_tasks((n * q - y**2).sum(axis=0))
+    total_runs = over_tasks(cube.n.reshape(-1, cube.n.shape[-1]).sum(axis=0))
     everything = tuple(axes)
     half_differences: dict[tuple[int, ...], Floats] = {}
     for shared in pairs:

@@ -104,14 +104,14 @@ def test_equal_cells_give_restricted_maximum_likelihood() -> None:
 @pytest.mark.parametrize(("trials", "keep"), [(2, 1.0), (3, 0.5)])
 def test_planted_components_are_found_without_bias_in_any_design(trials: int, keep: float) -> None:
     """Unclipped estimates, averaged over data sets, are the planted variances."""
-    from analysis.variance import cube_of, decomposed
+    from analysis.variance import components_of, cube_of
 
     rng = np.random.default_rng(7)
     found = []
     for _ in range(150):
         table = scored(rng, effects(rng, 6, 5, 20), trials, keep)
         named = table.rename({"score": "y", "t": "task"})
-        found.append(decomposed(cube_of(named, ["m", "s"]), np.ones((1, 20)))[0])
+        found.append(components_of(cube_of(named, ["m", "s"])))
     mean, error = np.mean(found, axis=0), np.std(found, axis=0) / np.sqrt(len(found))
     planted = np.array([SD[short] ** 2 for short in NAMES.values()])
     assert (np.abs(mean - planted) < 4 * error).all()
