@@ -13,8 +13,9 @@ from analysis.confounding import difficulty_and_exposure
 from analysis.exposures import refuse_ever
 from analysis.outcomes import columns
 from analysis.person_periods import AtRisk, at_risk, counted_periods, person_period
-from analysis.regression import Fit, Link, fit, patterns, random_intercept
+from analysis.regression import Fit, Link, fit, patterns
 from analysis.results import Result, empty_members
+from analysis.two_levels import random_intercept
 from analysis.uncertainty import benjamini_hochberg, e_value, t_estimate
 from loaders import Trajectories
 from loaders.errors import DerailError

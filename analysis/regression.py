@@ -2,12 +2,11 @@
 
 Rows that share covariates and cluster are counted once, so that a million rows cost what their few
 hundred patterns cost. Estimates equal those of ``statsmodels``; what it has not (Firth's penalty with
-clustered errors, a random intercept by quadrature) is here.
+clustered errors) is here, and a random intercept in ``two_levels``.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -25,13 +24,6 @@ _MOST_ROUNDS: Final = 100
 _TOLERANCE: Final = 1e-11
 _SEPARATED: Final = 15.0
 """A log odds so large in size says that the event never, or always, meets the pattern."""
-_NEWTON_ROUNDS: Final = 25
-_CLOSE: Final = 1e-9
-_FLAT: Final = 1e-9
-_FAR: Final = 4.0
-"""Of the logarithm of the intercept's standard deviation: no variance to speak of, or all there is."""
-NODES: Final = 61
-"""Points of the Gauss-Hermite quadrature over a random intercept."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +115,7 @@ def fit(data: Patterns, link: Link = "logit") -> Fit:
 
     Raises ``DerailError`` where a covariate is constant or a combination of others, or nothing varies.
     """
-    _check(data)
+    check(data)
     merged = _merged(data)
     beta, converged = _newton(merged, link)
     if link == "logit" and (not converged or np.abs(beta).max() > _SEPARATED):
@@ -136,47 +128,16 @@ def fit(data: Patterns, link: Link = "logit") -> Fit:
 
 def firth(data: Patterns) -> Fit:
     """Logistic regression with Firth's penalty (Firth 1993; Heinze and Schemper 2002), CR1 clustered."""
-    _check(data)
+    check(data)
     beta, converged = _firth(_merged(data))
     return _result(data, beta, "logit", "logit with Firth's penalty", converged)
-
-
-def random_intercept(data: Patterns) -> Fit:
-    """Logistic regression with a normal intercept for each cluster, by Gauss-Hermite quadrature.
-
-    The covariance is robust to clustering: what leaving out each cluster changes, in one step. For
-    observational logs put the cluster's mean of each exposure among the covariates (Mundlak 1978):
-    without it the intercept takes up what confounds.
-
-    Raises ``DerailError`` as ``fit`` does.
-    """
-    _check(data)
-    start = fit(data)
-    points, weights = np.polynomial.hermite_e.hermegauss(NODES)
-    logweights = np.log(weights / weights.sum())
-    theta, converged = _climb(data, np.append(start.coefficients, np.log(0.5)), points, logweights)
-    scores, logliks = _cluster_scores(data, theta, points, logweights)
-    covariance = _jackknifed(scores, _information(data, theta, points, logweights))
-    k = data.x.shape[1]
-    return Fit(
-        data.names,
-        theta[:k],
-        covariance[:k, :k],
-        float(logliks.sum()),
-        int(data.n.sum()),
-        int(data.events.sum()),
-        data.clusters,
-        "logit with a random intercept for each cluster (Gauss-Hermite), errors jackknifed over "
-        "clusters (CR3)",
-        converged,
-        float(np.exp(theta[k])),
-    )
 
 
 # ---------------------------------------------------------------------- one level
 
 
-def _check(data: Patterns) -> None:
+def check(data: Patterns) -> None:
+    """``DerailError`` where a model of these has no answer."""
     if data.n.size == 0:
         raise DerailError(
             "there are no rows to fit: each lacks the event, the cluster or a covariate"
@@ -294,135 +255,3 @@ def _result(data: Patterns, beta: Floats, link: Link, method: str, converged: bo
         f"{method}, errors clustered (CR1)",
         converged,
     )
-
-
-# ---------------------------------------------------------------------- two levels
-
-
-def _cluster_logliks(data: Patterns, theta: Floats, points: Floats, logweights: Floats) -> Floats:
-    return _at_nodes(data, theta, points, logweights)[0]
-
-
-def _at_nodes(
-    data: Patterns, theta: Floats, points: Floats, logweights: Floats
-) -> tuple[Floats, Floats, Floats]:
-    """Log likelihood of each cluster; how likely each node is, given its data; residuals there."""
-    beta, sd = theta[:-1], np.exp(theta[-1])
-    eta = (data.x @ beta)[:, None] + sd * points
-    small = np.exp(-np.abs(eta))  # one exponential serves the chances and both logarithms
-    chances = np.where(eta >= 0, 1.0, small) / (1 + small)
-    said = data.events[:, None] * eta
-    said -= data.n[:, None] * (np.maximum(eta, 0) + np.log1p(small))
-    starts = np.flatnonzero(np.diff(data.cluster, prepend=-1))
-    joint = np.add.reduceat(said, starts, axis=0) + logweights
-    largest = joint.max(axis=1, keepdims=True)
-    likely = np.exp(joint - largest)
-    total = likely.sum(axis=1, keepdims=True)
-    residuals = data.events[:, None] - data.n[:, None] * chances
-    return (np.log(total) + largest)[:, 0], likely / total, residuals
-
-
-def _cluster_scores(
-    data: Patterns, theta: Floats, points: Floats, logweights: Floats
-) -> tuple[Floats, Floats]:
-    """Derivatives of each cluster's log likelihood by coefficients and log sd, and those themselves."""
-    logliks, likely, residuals = _at_nodes(data, theta, points, logweights)
-    expected = residuals * likely[data.cluster]
-    by_eta = expected.sum(axis=1)
-    by_sd = np.exp(theta[-1]) * (expected @ points)
-    scores = np.column_stack([data.x * by_eta[:, None], by_sd])
-    starts = np.flatnonzero(np.diff(data.cluster, prepend=-1))
-    return np.add.reduceat(scores, starts, axis=0), logliks
-
-
-def _information(data: Patterns, theta: Floats, points: Floats, logweights: Floats) -> Floats:
-    """Minus the second derivative of each cluster's marginal log likelihood (Louis 1982).
-
-    What is expected of the information, were the cluster's intercept known, less the variance of the
-    score over what the intercept may be. Shape: clusters, parameters, parameters.
-    """
-    _, likely, residuals = _at_nodes(data, theta, points, logweights)
-    shift = np.exp(theta[-1]) * points
-    chances = (data.events[:, None] - residuals) / data.n[:, None]
-    of_rows = likely[data.cluster]
-    weights = of_rows * data.n[:, None] * chances * (1 - chances)
-    weight, with_shift = weights.sum(axis=1), weights @ shift
-    starts = np.flatnonzero(np.diff(data.cluster, prepend=-1))
-    x, k = data.x, data.x.shape[1]
-    found = np.empty((len(starts), k + 1, k + 1))
-    scores = np.empty((*likely.shape, k + 1))
-    for column in range(k):
-        found[:, column, :k] = np.add.reduceat(x * (x[:, column] * weight)[:, None], starts)
-        scores[..., column] = np.add.reduceat(x[:, column, None] * residuals, starts)
-    found[:, k, :k] = found[:, :k, k] = np.add.reduceat(x * with_shift[:, None], starts)
-    found[:, k, k] = np.add.reduceat(weights @ shift**2 - (of_rows * residuals) @ shift, starts)
-    scores[..., k] = np.add.reduceat(residuals, starts) * shift
-    scores -= np.einsum("cq,cqk->ck", likely, scores)[:, None, :]
-    return found - (scores * likely[..., None]).transpose(0, 2, 1) @ scores
-
-
-def _jackknifed(scores: Floats, information: Floats) -> Floats:
-    """Covariance from what each cluster's absence would change, in one Newton step (CR3).
-
-    Sums of squared scores alone (CR1) are too small where few clusters have what a coefficient rests
-    on, because an estimate follows them (Bell and McCaffrey 2002).
-    """
-    groups = len(scores)
-    without = information.sum(axis=0) - information
-    inverse = np.asarray(np.linalg.pinv(without), np.float64)
-    moves: Floats = np.einsum("cab,cb->ca", inverse, scores)
-    return (groups - 1) / groups * (moves.T @ moves)
-
-
-def _climb(
-    data: Patterns, theta: Floats, points: Floats, logweights: Floats
-) -> tuple[Floats, bool]:
-    """The parameters at which the marginal likelihood is largest.
-
-    Newton's method, from where quasi-Newton steps have to go on if it does not get there: where there
-    is no variance between clusters, its logarithm has no largest point.
-    """
-    at, loglik = theta, -math.inf
-    for _ in range(_NEWTON_ROUNDS):
-        by_cluster, logliks = _cluster_scores(data, at, points, logweights)
-        loglik, score = float(logliks.sum()), by_cluster.sum(axis=0)
-        information = _information(data, at, points, logweights).sum(axis=0)
-        values, axes = np.linalg.eigh(information)
-        if values[0] <= _FLAT * values[-1] or abs(at[-1]) > _FAR:
-            break
-        step = axes @ ((axes.T @ score) / values)
-        step = step / max(
-            1.0, abs(step[-1])
-        )  # where it is flat, a step of the log sd leads far away
-        enough = loglik - 1e-12 * abs(loglik)
-        while (
-            not _cluster_logliks(data, at + step, points, logweights).sum() >= enough
-            and np.abs(step).max() > _TOLERANCE
-        ):
-            step = step / 2
-        at = at + step
-        if np.abs(step).max() < _CLOSE * (1 + np.abs(at).max()):
-            return at, True
-    return _slowly(data, at, points, logweights)
-
-
-def _slowly(
-    data: Patterns, theta: Floats, points: Floats, logweights: Floats
-) -> tuple[Floats, bool]:
-    """``_climb`` by a bounded quasi-Newton method."""
-    from scipy import optimize
-
-    def loss(at: Floats) -> tuple[float, Floats]:
-        scores, logliks = _cluster_scores(data, at, points, logweights)
-        return -float(logliks.sum()), -scores.sum(axis=0)
-
-    bounds = [(None, None)] * (theta.size - 1) + [(-7.0, 3.0)]
-    found = optimize.minimize(
-        loss,
-        theta,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=bounds,
-        options={"ftol": 1e-13, "gtol": 1e-7},
-    )
-    return np.asarray(found.x), bool(found.success)
