@@ -226,17 +226,27 @@ def truths_of(setting: str, tasks: int = LARGE) -> Truths:
     return {(row.analysis, row.quantity): row.estimate for row in rows if row.truth is None}
 
 
-def draw(setting: str, seed: int, truths: Truths) -> list[dict[str, Any]]:
-    """One data set: a row per quantity with ``covered``, ``rejected`` (null: no test) and its error."""
+def draw(
+    setting: str, seed: int, truths: Truths | None, tasks: int | None = None
+) -> list[dict[str, Any]]:
+    """One data set: a row per quantity with ``covered``, ``rejected`` (null: no test) and its error.
+
+    Without ``truths``: only what has a planted truth. ``tasks``: other than the setting has.
+    """
     if setting in _AGENTS:
         planted, known, limits = _AGENTS[setting]
+        planted = replace(planted, tasks=tasks or planted.tasks)
         runs = simulate(planted, seed)
-        rows = [*known(runs), *(limits(runs) if limits else ())]
+        rows = [*known(runs), *(limits(runs) if limits and truths is not None else ())]
     else:
         rows = _OUTCOMES[setting](seed)
     told: list[dict[str, Any]] = []
     for row in rows:
-        truth = truths[row.analysis, row.quantity] if row.truth is None else row.truth
+        truth = row.truth
+        if truth is None and truths is not None:
+            truth = truths[row.analysis, row.quantity]
+        if truth is None:
+            continue
         told.append(
             {
                 "setting": setting,
