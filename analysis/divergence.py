@@ -109,8 +109,8 @@ def together(
     the curve between arms must be held against.
 
     ``frame``: ``a``, ``b``, ``place`` (actions done), ``at_risk`` (pairs), ``parted`` at the next action,
-    ``ended`` (both runs ended alike, or the log can't tell any further), ``together`` with ``low``, ``high`` (Kaplan-Meier, Greenwood on the
-    log-log scale). Fewer than 10 pairs are left out.
+    ``ended`` (both runs ended alike, or the log can't tell any further), ``together`` with ``low``, ``high`` (Kaplan-Meier, Greenwood
+    clustered by task on the log-log scale; null for one task). Fewer than 10 pairs are left out.
 
     >>> import loaders
     >>> few = loaders.load("tests/inspect_logs/reasoning_{arm}.eval")
@@ -130,7 +130,11 @@ def together(
         if group.height < MIN_PAIRS:
             small.append(f"{a} and {b} ({group.height})")
             continue
-        curve = kaplan_meier(group["place"].to_list(), group["parts"].is_not_null().to_list())
+        curve = kaplan_meier(
+            group["place"].to_list(),
+            group["parts"].is_not_null().to_list(),
+            clusters=group.select(pl.coalesce("task", "trajectory_a")).to_series().to_list(),
+        )
         parts.append(
             curve.select(
                 pl.lit(a).alias("a"),
@@ -154,10 +158,7 @@ def together(
         )
         for side in ("a", "b")
     )
-    several = frame.filter(pl.col("a") != pl.col("b")).height > frame["task"].n_unique()
     warnings = [f"left out for fewer than {MIN_PAIRS} pairs: {'; '.join(small)}"] if small else []
-    if several:
-        warnings.append("Pairs of one task are taken as independent: bands may be too narrow.")
     if not any(row["a"] == row["b"] for row in frame.select("a", "b").unique().to_dicts()):
         warnings.append(
             "No task has two runs of one arm: how soon chance alone parts runs can't be told."
@@ -166,7 +167,7 @@ def together(
         kind="together",
         title=f"Pairs of {by!r} that still act alike, by {level}",
         frame=pl.concat(parts),
-        method="Kaplan-Meier over actions done alike; pairs that end alike leave. Inside an arm, trials of a task two by two.",
+        method="Kaplan-Meier over actions done alike; pairs that end alike leave; 95 % bands clustered by task. Inside an arm, trials of a task two by two.",
         keys=("a", "b"),
         members=members.unique(maintain_order=True),
         source=runs,

@@ -5,82 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from analysis.outcomes import columns, judged, task_of
 from analysis.parts import part_by_part
 from analysis.perturbations import detect
 from analysis.results import Result
+from analysis.survival_curves import REPEATS, aalen_johansen, banded, kaplan_meier
 from analysis.uncertainty import clustered_mean
 from loaders import Trajectories
 from loaders.errors import DerailError
 
-Floats = NDArray[np.float64]
+__all__ = [
+    "MIN_RUNS",
+    "aalen_johansen",
+    "cumulative_incidence",
+    "kaplan_meier",
+    "recovery",
+    "recovery_curves",
+    "recovery_times",
+]
 
 MIN_RUNS: Final = 10
-_REPEATS: Final = 1_000
-"""Samples of the bootstrap over tasks behind a band."""
-
-
-def kaplan_meier(time: Sequence[float], event: Sequence[bool], level: float = 0.95) -> pl.DataFrame:
-    """The Kaplan-Meier curve: the share that has not had the event yet.
-
-    Columns: ``time`` (of events and of censoring), ``at_risk``, ``events``, ``censored``, ``survival``,
-    ``low``, ``high`` (Greenwood's variance on the log-log scale, as ``lifelines`` has it).
-
-    >>> kaplan_meier([1, 2, 2, 3], [True, True, False, True])["survival"].to_list()
-    [0.75, 0.5, 0.0]
-    """
-    table = _counts(np.asarray(time, float), np.asarray(event, bool))
-    n, d = table["at_risk"].to_numpy(), table["events"].to_numpy()
-    survival = np.cumprod(1 - d / n)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        greenwood = np.cumsum(np.where(d > 0, d / (n * np.maximum(n - d, 0)), 0.0))
-        log_log = np.log(-np.log(survival))
-        half = _normal(level) * np.sqrt(greenwood) / np.abs(np.log(survival))
-        low, high = np.exp(-np.exp(log_log + half)), np.exp(-np.exp(log_log - half))
-    trivial = (survival >= 1) | (survival <= 0)
-    return table.with_columns(
-        pl.Series("survival", survival),
-        pl.Series("low", np.where(trivial, survival, low)),
-        pl.Series("high", np.where(trivial, survival, high)),
-    )
-
-
-def aalen_johansen(time: Sequence[float], end: Sequence[str | None]) -> pl.DataFrame:
-    """The share that has come to each end by each time, where ends compete; null is censored.
-
-    One minus Kaplan-Meier of one end overstates it, because whoever came to another end can't come to
-    this one any more. Columns: ``time``, ``end``, ``at_risk``, ``events``, ``incidence``.
-
-    >>> curve = aalen_johansen([1, 2, 3, 4], ["fail", "win", "fail", None])
-    >>> curve.filter(end="fail")["incidence"].to_list()
-    [0.25, 0.25, 0.5, 0.5]
-    """
-    times, names = np.asarray(time, float), list(dict.fromkeys(e for e in end if e is not None))
-    ends = np.array([-1 if e is None else names.index(e) for e in end])
-    at = np.unique(times)
-    place = np.searchsorted(at, times)
-    events = np.zeros((1, len(names), at.size))
-    ended = np.flatnonzero(ends >= 0)
-    np.add.at(events[0], (ends[ended], place[ended]), 1)
-    leaving = np.bincount(place, minlength=at.size).astype(float)
-    at_risk = leaving[::-1].cumsum()[::-1][None]
-    incidence = _incidence(events, at_risk)[0]
-    return pl.concat(
-        pl.DataFrame(
-            {
-                "time": at,
-                "end": [name] * at.size,
-                "at_risk": at_risk[0].astype(np.int64),
-                "events": events[0, index].astype(np.int64),
-                "incidence": incidence[index],
-            }
-        )
-        for index, name in enumerate(names)
-    )
 
 
 def cumulative_incidence(
@@ -129,7 +75,7 @@ def cumulative_incidence(
             small.append(f"{', '.join(map(str, key))} ({group.height} runs)")
             continue
         labels = [pl.lit(value).alias(name) for name, value in zip(names, key, strict=True)]
-        parts.append(_banded(group, level).select(*labels, pl.all()))
+        parts.append(banded(group, level).select(*labels, pl.all()))
     if not parts:
         raise DerailError(f"no group has {MIN_RUNS} runs with a known outcome and a model call")
     ends = table.select(*names, "trajectory_id", pl.col("end").alias("role"))
@@ -138,7 +84,7 @@ def cumulative_incidence(
         title="How runs end, by the number of calls made",
         frame=pl.concat(parts),
         method="Aalen-Johansen cumulative incidence of competing ends; "
-        f"{level:.0%} percentile band of {_REPEATS:,} bootstrap samples of tasks.",
+        f"{level:.0%} percentile band of {REPEATS:,} bootstrap samples of tasks.",
         keys=tuple(names),
         members=ends,
         source=runs,
@@ -202,7 +148,7 @@ def recovery_curves(runs: Trajectories, h: int = 5, by: str = "code") -> Result:
 
     What counts as recovered, and ``by``, are as in ``recovery``; a run that ends before is censored
     there. ``frame`` columns: ``by``, ``calls`` (0 to ``h`` after the response), ``recovered`` (one minus
-    Kaplan-Meier) with ``low``, ``high`` (95 %, Greenwood on the log-log scale), ``at_risk`` (responses
+    Kaplan-Meier) with ``low``, ``high`` (95 %, Greenwood clustered by task on the log-log scale), ``at_risk`` (responses
     not got over and not censored before). Kinds with fewer than 10 responses are left out and named
     in a warning; most frequent first.
 
@@ -227,7 +173,11 @@ def recovery_curves(runs: Trajectories, h: int = 5, by: str = "code") -> Result:
             small.append(f"{key} ({count})")
             continue
         group = spells.filter(pl.col(by).eq_missing(pl.lit(key)))
-        curve = kaplan_meier(group["calls"].to_list(), group["recovered"].to_list())
+        curve = kaplan_meier(
+            group["calls"].to_list(),
+            group["recovered"].to_list(),
+            clusters=group.select(pl.coalesce("task", "trajectory_id")).to_series().to_list(),
+        )
         at_risk = [int((group["calls"] >= moment).sum()) for moment in range(h + 1)]
         parts.append(
             moments.join_asof(curve.rename({"time": "calls"}), on="calls")
@@ -248,7 +198,7 @@ def recovery_curves(runs: Trajectories, h: int = 5, by: str = "code") -> Result:
         title=f"Recovery within {h} calls",
         frame=pl.concat(parts),
         method=f"Kaplan-Meier time to the first unperturbed response of the same tool within {h} calls, "
-        "censored where the run ends; 95 % intervals on the log-log scale, responses taken as independent.",
+        "censored where the run ends; 95 % intervals on the log-log scale, clustered by task.",
         keys=(by,),
         members=spells.select(by, "trajectory_id", role.alias("role")).unique(maintain_order=True),
         source=runs,
@@ -302,69 +252,4 @@ def _recovery_times(runs: Trajectories, found: pl.DataFrame, h: int) -> pl.DataF
             *("calls", "recovered"),
         )
         .sort("run", "seq")
-    )
-
-
-# ---------------------------------------------------------------------- curves
-
-
-def _normal(level: float) -> float:
-    from scipy import special
-
-    return float(special.ndtri(0.5 + level / 2))
-
-
-def _counts(time: Floats, event: NDArray[np.bool_]) -> pl.DataFrame:
-    at, place = np.unique(time, return_inverse=True)
-    events = np.bincount(place, weights=event, minlength=at.size)
-    leaving = np.bincount(place, minlength=at.size)
-    return pl.DataFrame(
-        {
-            "time": at,
-            "at_risk": leaving[::-1].cumsum()[::-1],
-            "events": events.astype(np.int64),
-            "censored": (leaving - events).astype(np.int64),
-        }
-    )
-
-
-def _incidence(events: Floats, at_risk: Floats) -> Floats:
-    """Cumulative incidence from counts: events (sample, end, time), at risk (sample, time)."""
-    hazard = np.divide(
-        events, at_risk[:, None], out=np.zeros_like(events), where=at_risk[:, None] > 0
-    )
-    going_on = 1 - np.asarray(np.einsum("bet->bt", hazard), dtype=np.float64)
-    surviving = np.cumprod(going_on, axis=1)
-    before = np.concatenate([np.ones((len(surviving), 1)), surviving[:, :-1]], axis=1)
-    return np.asarray(np.cumsum(before[:, None] * hazard, axis=2), dtype=np.float64)
-
-
-def _banded(group: pl.DataFrame, level: float) -> pl.DataFrame:
-    """The incidence of each end with a band from resampled tasks, all samples at once."""
-    curve = aalen_johansen(group["step"].to_list(), group["end"].to_list())
-    ends = curve["end"].unique(maintain_order=True).to_list()
-    at = np.unique(group["step"].to_numpy())
-    place = np.searchsorted(at, group["step"].to_numpy())
-    task = group["task"].rank("dense").to_numpy().astype(int) - 1
-    which = (
-        group["end"].replace_strict(ends, list(range(len(ends))), return_dtype=pl.Int64).to_numpy()
-    )
-    tasks = int(task.max()) + 1
-    counts = np.zeros((tasks, len(ends), at.size))
-    np.add.at(counts, (task, which, place), 1)
-    rng = np.random.default_rng(0)
-    weights = rng.multinomial(tasks, np.full(tasks, 1 / tasks), size=_REPEATS).astype(float)
-    events = np.einsum("bt,tes->bes", weights, counts, optimize=True)
-    leaving = events.sum(axis=1)
-    at_risk = leaving[:, ::-1].cumsum(axis=1)[:, ::-1]
-    sampled = _incidence(events, at_risk)
-    low, high = np.quantile(sampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return (
-        curve.rename({"time": "step"})
-        .with_columns(
-            pl.col("step").cast(pl.Int64),
-            pl.Series("low", low.ravel()),
-            pl.Series("high", high.ravel()),
-        )
-        .select("step", "end", "at_risk", "events", "incidence", "low", "high")
     )

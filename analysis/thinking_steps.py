@@ -219,7 +219,7 @@ def onset(
     ``frame``, a row per group and ``due_call`` at which runs begin to lack some or leave: the ``by`` columns; ``at_risk``;
     ``onsets`` (first lack some) and of these ``after_user_turn``, ``after_compaction``, ``otherwise``
     by what came between the call before and this one; ``censored``; ``kept`` (share that still had all) with
-    ``low``, ``high`` (Greenwood, log-log). ``runs(role="drops")`` opens the runs that begin to lack
+    ``low``, ``high`` (Greenwood clustered by task, log-log; null for one task). ``runs(role="drops")`` opens the runs that begin to lack
     some, ``role="keeps"`` those never seen to.
 
     Raises ``DerailError`` where no call that had earlier thinking has a known request.
@@ -240,7 +240,11 @@ def onset(
         )
     parts: list[pl.DataFrame] = []
     for key, group in table.group_by(names, maintain_order=True):
-        curve = kaplan_meier(group["time"].to_list(), group["drops"].to_list())
+        curve = kaplan_meier(
+            group["time"].to_list(),
+            group["drops"].to_list(),
+            clusters=group.select(pl.coalesce("task", "trajectory_id")).to_series().to_list(),
+        )
         causes = (
             group.filter("drops")
             .group_by(pl.col("time").cast(pl.Float64))
@@ -267,12 +271,12 @@ def onset(
         )
     dropping = table.filter("drops")
     first = dropping["step"].median()
-    clustered = table.height > table["task"].n_unique()
     return Result(
         kind="onset_of_dropping",
         title="When requests begin to lack earlier thinking",
         frame=pl.concat(parts),
-        method="Kaplan-Meier over calls that had earlier thinking; runs leave where a request is unknown.",
+        method="Kaplan-Meier over calls that had earlier thinking; runs leave where a request is unknown; 95 % bands "
+        "clustered by task.",
         keys=tuple(names),
         members=table.select(
             *names,
@@ -280,9 +284,6 @@ def onset(
             pl.when("drops").then(pl.lit("drops")).otherwise(pl.lit("keeps")).alias("role"),
         ),
         source=runs,
-        warnings=("Runs of one task are taken as independent: bands may be too narrow.",)
-        if clustered
-        else (),
         headline=f"{dropping.height} of {table.height} runs with known requests begin to lack thinking"
         + (f", half of them by call {first:g} (counted from 0)." if first is not None else "."),
     )

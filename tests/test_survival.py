@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from lifelines import AalenJohansenFitter, KaplanMeierFitter
 from lifelines.datasets import load_lung
+from scipy import stats
 from simulate import Planted, simulate
 
 import loaders
@@ -30,6 +31,45 @@ def test_kaplan_meier_equals_lifelines_on_lung() -> None:
     np.testing.assert_allclose(curve["low"], bands[:, 0], atol=1e-9)
     np.testing.assert_allclose(curve["high"], bands[:, 1], atol=1e-9)
     assert curve.filter(pl.col("survival") <= 0.5)["time"][0] == 310
+
+
+def test_a_clustered_band_is_that_of_lifelines_where_nothing_clusters() -> None:
+    """With a row per cluster the variance is Greenwood's by G / (G - 1), and t is all but normal."""
+    lung = load_lung()
+    time, event = lung["time"].to_list(), (lung["status"] == 1).to_list()
+    plain = kaplan_meier(time, event)
+    own = kaplan_meier(time, event, clusters=range(len(time)))
+    wider = stats.t.ppf(0.975, len(time) - 1) / stats.norm.ppf(0.975)
+    wider *= np.sqrt(len(time) / (len(time) - 1))
+    inside = plain["survival"].is_between(0.001, 0.999)
+    for side in ("low", "high"):
+        halves = [
+            np.log(np.log(curve.filter(inside)[side]) / np.log(curve.filter(inside)["survival"]))
+            for curve in (plain, own)
+        ]
+        np.testing.assert_allclose(halves[1], halves[0] * wider, rtol=1e-9)
+    one = kaplan_meier([1, 2, 3], [True, True, False], clusters="aaa")
+    assert one["low"].to_list() == [None] * 3
+
+
+def test_bands_hold_where_tasks_differ_only_if_they_are_clustered() -> None:
+    """20 tasks of 4 runs; the log odds of the event at each call have a spread of 1 between tasks."""
+    rng = np.random.default_rng(1)
+    levels = 1 / (1 + np.exp(2.2 - rng.normal(0, 1, 400_000)))
+    truth = {3: ((1 - levels) ** 3).mean(), 8: ((1 - levels) ** 8).mean()}
+    held = {"plain": 0, "clustered": 0}
+    draws, tasks = 250, np.repeat(np.arange(20), 4)
+    for _ in range(draws):
+        chance = 1 / (1 + np.exp(2.2 - rng.normal(0, 1, 20)))[tasks]
+        happens, leaves = rng.geometric(chance), rng.integers(3, 13, tasks.size)
+        time, event = np.minimum(happens, leaves).tolist(), (happens <= leaves).tolist()
+        for name, clusters in (("plain", None), ("clustered", tasks.tolist())):
+            curve = kaplan_meier(time, event, clusters=clusters)
+            for at, share in truth.items():
+                row = curve.filter(pl.col("time") <= at).row(-1, named=True)
+                held[name] += row["low"] <= share <= row["high"]
+    assert held["plain"] / (2 * draws) < 0.91
+    assert 0.925 < held["clustered"] / (2 * draws) < 0.985
 
 
 def test_aalen_johansen_equals_lifelines() -> None:
