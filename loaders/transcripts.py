@@ -20,9 +20,11 @@ from loaders.dialects.either import (
     is_message,
     write_message,
 )
+from loaders.dialects.plain_chat import Message, PlainRows, tell
 from loaders.dialects.responses import NAME, is_item
 from loaders.dialects.text_tools import declared_tools, is_observation, split_calls
 from loaders.errors import UnreadableRecord
+from loaders.proxies import half_call, whole_call
 from loaders.recordings import CallLog, Recording, api_in, calls_of_cassette, is_cassette
 from loaders.rows import identity_of, metadata_of, outcome_of, unfolded
 from loaders.run import Run
@@ -161,6 +163,10 @@ def read(source: Source, out: Builder) -> None:
     lines = _MessageLines(out)
     for pos, record in _records(source):
         with out.record(pos):
+            if isinstance(record, _PlainRow):
+                lines.close()
+                _tell_plain(out, record, pos)
+                continue
             if log.add(as_object(record), pos):
                 continue
             found = _Found.in_record(record)
@@ -179,16 +185,51 @@ def read(source: Source, out: Builder) -> None:
 def _records(source: Source) -> Any:
     """Records; a bare list of messages is one."""
     if source.is_json_lines:
-        return source.json_lines()
+        rows = PlainRows()
+        return source.json_lines(lambda line: _plain_row(rows, line))
     value = source.json()
     if is_array(value) and not is_message(next(iter(value), None)):
         return ((f"/{index}", item) for index, item in enumerate(value))
     return [("", value)]
 
 
+class _PlainRow(NamedTuple):
+    """A row of ordinary messages, decoded as such."""
+
+    messages: list[Message]
+    row: Object
+
+
+def _plain_row(rows: PlainRows, line: bytes) -> _PlainRow | None:
+    """The row on a line, where it is an ordinary one of OpenAI's dialect and no recorded call."""
+    row = rows.row(line)
+    if row is None or whole_call(row, "") or half_call(row, ""):
+        return None
+    messages: list[Message] = row["messages"]
+    is_openai = any(message.is_openai for message in messages)
+    if not is_openai and dialect_of([], row) == ANTHROPIC:
+        return None
+    return _PlainRow(messages, row)
+
+
+def _tell_plain(out: Builder, plain: _PlainRow, pos: str) -> None:
+    run = _begin(out, plain.row, pos)
+    tell(run, plain.messages, f"{pos}/messages")
+    _conclude(run, plain.row)
+
+
 def _tell(out: Builder, found: _Found, pos: str) -> None:
     row = found.row
     dialect = dialect_of(found.messages, row)
+    run = _begin(out, row, pos)
+    teller = _Messages(run, dialect, has_tools=run.columns["toolset"] is not None)
+    for message, place in zip(found.messages, found.places, strict=True):
+        teller.tell(message, pos + place)
+    _conclude(run, row)
+
+
+def _begin(out: Builder, row: Object, pos: str) -> Run:
+    """A run with what its row says beside the messages."""
     run = out.trajectory(
         pos=pos, **identity_of(row), metadata=metadata_of(row, _TAKEN) if row else None
     )
@@ -196,10 +237,7 @@ def _tell(out: Builder, found: _Found, pos: str) -> None:
     system = anthropic.system_text(row.get("system"))
     if system:
         run.system(system, f"{pos}/system")
-    teller = _Messages(run, dialect, has_tools=run.columns["toolset"] is not None)
-    for message, place in zip(found.messages, found.places, strict=True):
-        teller.tell(message, pos + place)
-    _conclude(run, row)
+    return run
 
 
 def _tell_tools(run: Run, row: Object, pos: str) -> None:

@@ -27,7 +27,6 @@ from loaders.values import (
 )
 
 _TAG = re.compile(r"<(/?)(think|thinking|reasoning)>")
-_TAG_ENDS = ("think>", "thinking>", "reasoning>")
 
 
 class Thought(NamedTuple):
@@ -90,27 +89,47 @@ def write_reply_parts(run: Run, message: Object, pos: str, *, at: datetime | Non
     for text, state, signature, pointer in thoughts:
         run.thinking(text, pos + pointer, state=state, signature=signature, at=at)
     text, media = text_and_media(message.get("content"))
-    known: str | None = None
-    for is_thinking, piece in split_think_tags(text) if text else ():
-        if not is_thinking:
-            run.message(piece, f"{pos}/content", media=media, at=at)
-            media = None
-            continue
-        if known is None:
-            known = _squeezed("".join(thought.text or "" for thought in thoughts))
-        if _squeezed(piece) not in known:
-            run.thinking(piece, f"{pos}/content", state="tagged_in_text", at=at)
-    if media:
-        run.message(None, f"{pos}/content", media=media, at=at)
+    if text or media:
+        told = "".join(thought.text or "" for thought in thoughts)
+        write_text(run, text or "", f"{pos}/content", told, media=media, at=at)
     refusal = as_text(message.get("refusal"))
     if refusal:
         run.message(refusal, f"{pos}/refusal", error_type="refusal", at=at)
 
 
+def write_text(
+    run: Run,
+    text: str,
+    pos: str,
+    thoughts: str,
+    *,
+    media: list[str] | None = None,
+    at: datetime | None = None,
+) -> None:
+    """Tell the content of an assistant's message, part of which may stand in think tags.
+
+    ``thoughts``: the text of the thinking that was told before; tagged thinking may repeat it.
+    """
+    if not has_think_tag(text):  # nearly always
+        if text and not text.isspace():
+            run.message(text, pos, media=media, at=at)
+            media = None
+    else:
+        known = squeezed(thoughts)
+        for is_thinking, piece in split_think_tags(text):
+            if not is_thinking:
+                run.message(piece, pos, media=media, at=at)
+                media = None
+            elif squeezed(piece) not in known:
+                run.thinking(piece, pos, state="tagged_in_text", at=at)
+    if media:
+        run.message(None, pos, media=media, at=at)
+
+
 def all_thoughts_of(message: Object) -> list[Thought]:
     """The thinking blocks of a message in the order in which they are told, tagged ones included."""
     thoughts = list(thoughts_of(message))
-    known = _squeezed("".join(thought.text or "" for thought in thoughts))
+    known = squeezed("".join(thought.text or "" for thought in thoughts))
     text, _ = text_and_media(message.get("content"))
     tagged = (piece for is_thinking, piece in split_think_tags(text or "") if is_thinking)
     return [
@@ -118,7 +137,7 @@ def all_thoughts_of(message: Object) -> list[Thought]:
         *(
             Thought(piece, "tagged_in_text", None, "/content")
             for piece in tagged
-            if _squeezed(piece) not in known
+            if squeezed(piece) not in known
         ),
     ]
 
@@ -159,12 +178,13 @@ def thoughts_of(message: Object) -> Iterator[Thought]:
                 yield block
     for key in ("reasoning_content", "reasoning"):
         text = as_text(message.get(key))
-        if text and (not seen or _squeezed(text) not in _squeezed(seen)):
+        if text and (not seen or squeezed(text) not in squeezed(seen)):
             yield Thought(text, "text", None, f"/{key}")
             seen += text
 
 
-def _squeezed(text: str) -> str:
+def squeezed(text: str) -> str:
+    """A text without its blanks, which writers change when they repeat it."""
     return "".join(text.split())
 
 
@@ -220,6 +240,11 @@ def _block_thoughts(message: Object, key: str) -> Iterator[Thought]:
             yield Thought(None, "redacted", as_text(block.get("data")), pointer)
 
 
+def has_think_tag(text: str) -> bool:
+    """Whether a text may hold a think tag: a plain search, which spares most texts the pattern."""
+    return "think>" in text or "thinking>" in text or "reasoning>" in text
+
+
 def split_think_tags(text: str) -> Iterator[tuple[bool, str]]:
     """Pieces of a reply, each with whether it stands in think tags; blank ones are left out.
 
@@ -231,8 +256,7 @@ def split_think_tags(text: str) -> Iterator[tuple[bool, str]]:
     """
     if not text:
         return
-    # A plain search for what every tag ends in spares most texts the pattern.
-    first = _TAG.search(text) if any(end in text for end in _TAG_ENDS) else None
+    first = _TAG.search(text) if has_think_tag(text) else None
     if first is None:
         if not text.isspace():
             yield False, text

@@ -30,6 +30,16 @@ class TextCall(NamedTuple):
     arguments: dict[str, str]
 
 
+def may_call(text: str) -> bool:
+    """Whether a reply may end in calls; where it may not, it is all prose."""
+    return _CALL in text
+
+
+def may_declare_tools(text: str) -> bool:
+    """Whether a text may be a ``tool_declare`` turn."""
+    return "<|im_system|>" in text
+
+
 def split_calls(text: str) -> tuple[str, list[TextCall]]:
     r"""The prose before the calls at the end of a reply, and the calls.
 
