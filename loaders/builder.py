@@ -27,7 +27,7 @@ from loaders.marks import marked, stands_under_marker
 from loaders.redact import redact_column, redact_object, redact_text
 from loaders.run import Run
 from loaders.schema import CALLERS, EVENTS, PROBLEMS, SPAWNS, STEPS, TOOLS, TRAJECTORIES
-from loaders.sources import MAX_LISTED_PROBLEMS, Source
+from loaders.sources import MAX_LISTED_PROBLEMS, Counted, Source
 from loaders.steps import COLUMNS as STEP_COLUMNS
 from loaders.steps import columns_of
 from loaders.values import as_json, fingerprint, is_array, is_object, well_formed
@@ -75,6 +75,8 @@ class Builder:
         self._bytes_of_chunks = 0
         self._bytes_in_chunk = 0
         self._warned: dict[tuple[str, str, str], tuple[int, int]] = {}
+        self.counted: dict[int, Counted] = {}
+        """By their place in ``problem_rows``, those that say how often something was so."""
         self._source: Source | None = None
         self._open_run: Run | None = None
         self._runs_in_source = 0
@@ -94,7 +96,8 @@ class Builder:
         """
         self._close_run()
         source = self._reading
-        identity = (self.format, source.hash, native_id or "", str(self._runs_in_source))
+        place = str(source.runs_before + self._runs_in_source)
+        identity = (self.format, source.hash, native_id or "", place)
         number = self._runs_handed_over + len(self._run_rows)
         run = Run(
             self,
@@ -166,7 +169,9 @@ class Builder:
         """The source is read, or can't be read further: close the open run, keep its problems."""
         self._close_run()
         for file in files_of(self._reading):
-            for position, severity, reason in file.take_problems():
+            for position, severity, reason, counted in file.take_problems():
+                if counted is not None:
+                    self.counted[len(self.problem_rows)] = counted
                 self._add_problem(file.name, position, severity, reason, None)
             self._companions.update(companion.name for companion in file.companions)
             with suppress(OSError, UnreadableRecord):
@@ -368,9 +373,11 @@ class Builder:
             key = (source, format_name, reason)
             index, before = self._warned.get(key, (len(self.problem_rows), 0))
             self._warned[key] = (index, before + count)
-            told = reason.format(f"{before + count:,}")
-            row = (source, None, "warning", told, format_name, None)
+            of_many = reason.replace("{}", "\0")
+            counted = Counted(reason.replace("{}", "1"), of_many, before + count)
+            row = (source, None, "warning", str(counted), format_name, None)
             self.problem_rows[index : index + 1] = [row]
+            self.counted[index] = counted
 
     def _source_of(self, run: int) -> tuple[str, str]:
         place = run - self._runs_handed_over

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +19,10 @@ from loaders import archives
 from loaders.discovery import PathLike, discover, pattern_of
 from loaders.errors import DerailError
 from loaders.planning import LOGS, OTHERS, Plan, Row, labels_as_json, plan
+from loaders.ranges import Range, ranges_of
 from loaders.reading import (
+    Group,
+    ProgressBar,
     are_known,
     by_weight,
     labelled,
@@ -28,8 +31,17 @@ from loaders.reading import (
 )
 from loaders.registry import choose
 from loaders.schema import SCHEMA_VERSION, TRAJECTORIES
-from loaders.shards import RUNS_PER_SHARD, Log, Task, state_of, try_log, write_shard
+from loaders.shards import (
+    LINES_DEPEND,
+    RUNS_PER_SHARD,
+    Log,
+    Task,
+    state_of,
+    try_log,
+    write_shard,
+)
 from loaders.snapshots import publish_snapshot
+from loaders.sources import MAX_LISTED_PROBLEMS
 from loaders.stores import (
     LAYOUT,
     SHARDS,
@@ -98,7 +110,9 @@ def convert(
             read = _read(folder, todo, first_shard, executor, progress)
             rows = pl.DataFrame([*todo.kept, *read], schema=LOGS, orient="row")
             others = pl.DataFrame(todo.others, schema=OTHERS, orient="row")
-            next_shard = first_shard + len({row["shard"] for row in read})
+            next_shard = max(
+                [first_shard, *(int(row["shard"].partition("-")[0]) + 1 for row in read)]
+            )
             publish_snapshot(
                 folder, rows.sort("first_run"), others, before, given=given, next_shard=next_shard
             )
@@ -153,35 +167,45 @@ def _read(
 ) -> list[Row]:
     """Write the shards of what is to be read; returns the rows of ``LOGS`` of their logs."""
     groups = [group for _, group in todo.logs]
-    weights = [sum(map(weight_of, sources)) for _, sources, _ in groups]
-    batches = list(by_weight(weights, _BYTES_PER_SHARD))
-    tasks = [
-        _task(
-            folder,
-            first_shard + number,
-            [Log(groups[i][0].name, _parts(groups[i][1])) for i in batch],
-        )
-        for number, batch in enumerate(batches)
-    ]
-    for task in tasks:
-        _remove_if_stale(folder / SHARDS / task.name)
+    sizes = [sum(map(weight_of, sources)) for _, sources, _ in groups]
     known = {chosen.name: chosen for chosen, _, _ in groups}
-    is_small = executor is None and sum(weights) < _IN_THIS_PROCESS_BELOW
-    with progress_bar(sum(weights), progress, "converting", unit="B") as bar:
-        if is_small or not are_known(groups):
+    is_here = executor is None and sum(sizes) < _IN_THIS_PROCESS_BELOW
+    is_here = is_here or not are_known(groups)
+    logs: list[tuple[int, Log, int]] = []
+    for number, (group, size) in enumerate(zip(groups, sizes, strict=True)):
+        log = Log(group[0].name, _parts(group[1]))
+        parts = [] if is_here else _in_ranges(group, size, sum(sizes))
+        logs += [(number, log._replace(lines=lines), _BYTES_PER_SHARD) for lines in parts]
+        if not parts:
+            logs.append((number, log, size))
+    tasks: list[_Planned] = []
+    for batch in by_weight([weight for _, _, weight in logs], _BYTES_PER_SHARD):
+        read_by = [logs[place][:2] for place in batch]
+        tasks.append(_planned(folder, first_shard + len(tasks), read_by))
+
+    def write(planned: Sequence[_Planned], bar: ProgressBar) -> None:
+        only_tasks = [task for task, _ in planned]
+        for task in only_tasks:
+            _remove_if_stale(folder / SHARDS / task.name)
+        if is_here:
             done: Iterator[tuple[int, str]] = (
-                (number, write_shard(task, {}, known)) for number, task in enumerate(tasks)
+                (number, write_shard(task, {}, known)) for number, task in enumerate(only_tasks)
             )
         else:
             work = Work[Task, str](write_shard, lambda task: len(task.logs), try_log)
-            done = in_processes(work, tasks, executor)
+            done = in_processes(work, only_tasks, executor)
         for number, _ in done:
-            bar.update(sum(weights[i] for i in batches[number]))
+            bar.update(sum(_bytes_of(log, sizes[i]) for log, i in _logs_of(planned[number])))
+
+    with progress_bar(sum(sizes), progress, "converting", unit="B") as bar:
+        write(tasks, bar)
+        tasks, again = _with_true_numbers(folder, tasks)
+        write(again, bar)
     rows: list[Row] = []
-    for task, batch in zip(tasks, batches, strict=True):
-        written = pl.read_parquet(folder / SHARDS / task.name / "logs.parquet").to_dicts()
-        for row, number in zip(written, batch, strict=True):
+    for task, numbers in tasks:
+        for row, number in zip(_written(folder, task), numbers, strict=True):
             (format_name, bundle), (_, sources, labels) = todo.logs[number]
+            row.pop(LINES_DEPEND, None)
             row |= {"shard": task.name, "format": format_name, "bundle": bundle}
             row |= {"name": sources[0].name, "labels": labels_as_json(labels)}
             row["parts"] = [
@@ -189,6 +213,87 @@ def _read(
             ]
             rows.append(row)
     return rows
+
+
+_Planned = tuple[Task, list[int]]
+"""A task and the numbers of its logs among all that is read."""
+
+
+def _planned(folder: Path, number: int, logs: Sequence[tuple[int, Log]]) -> _Planned:
+    return _task(folder, number, [log for _, log in logs]), [number for number, _ in logs]
+
+
+def _logs_of(planned: _Planned) -> Iterable[tuple[Log, int]]:
+    return zip(planned[0].logs, planned[1], strict=True)
+
+
+def _bytes_of(log: Log, size: int) -> int:
+    return size if log.lines is None else log.lines.stop - log.lines.start
+
+
+def _written(folder: Path, task: Task) -> list[Row]:
+    return pl.read_parquet(folder / SHARDS / task.name / "logs.parquet").to_dicts()
+
+
+def _in_ranges(group: Group, size: int, size_of_all: int) -> list[Range]:
+    """A long log in several ranges of its lines, where these are runs of their own; else none."""
+    chosen, sources, _ = group
+    per_range = max(_BYTES_PER_SHARD // 4, min(_BYTES_PER_SHARD, size_of_all // 8))
+    if size < 2 * per_range or len(sources) > 1 or sources[0].member or not chosen.splits:
+        return []
+    source = sources[0]
+    with suppress(Exception):  # whatever is wrong with it, reading it whole will tell
+        if chosen.splits(source):
+            ranges = ranges_of(source.path, per_range)
+            return ranges if len(ranges) > 1 else []
+    return []
+
+
+def _with_true_numbers(
+    folder: Path, tasks: list[_Planned]
+) -> tuple[list[_Planned], list[_Planned]]:
+    """The tasks as they should have been, now that all is read once, and those to be done (again).
+
+    Runs are numbered through a file, so that a range must know how many stand before it; each line
+    was taken for one. Where lines need others, or so many have problems that not all are listed, the
+    file is read as a whole.
+    """
+    ranges: dict[int, list[_Planned]] = {}
+    for planned in tasks:
+        if planned[0].logs[0].lines is not None:
+            ranges.setdefault(planned[1][0], []).append(planned)
+    instead: dict[str, _Planned | None] = {}
+    for number, parts in ranges.items():
+        written = [_written(folder, task)[0] for task, _ in parts]
+        problems = sum(
+            pl.scan_parquet(folder / SHARDS / task.name / "problems.parquet")
+            .select(pl.len())
+            .collect()
+            .item()
+            for task, _ in parts
+        )
+        runs_before = 0
+        for (task, _), row in zip(parts, written, strict=True):
+            log = task.logs[0]
+            if log.lines is not None and log.lines.runs_before != runs_before:
+                true = log._replace(lines=log.lines._replace(runs_before=runs_before))
+                instead[task.name] = _planned(folder, _number_of(task), [(number, true)])
+            runs_before += row["runs"]
+        is_tied = any(row[LINES_DEPEND] for row in written)
+        if is_tied or runs_before == 0 or problems > MAX_LISTED_PROBLEMS:
+            first = parts[0][0]
+            whole = first.logs[0]._replace(lines=None)
+            instead |= dict.fromkeys(task.name for task, _ in parts)
+            instead[first.name] = _planned(folder, _number_of(first), [(number, whole)])
+    true_tasks = [instead.get(planned[0].name, planned) for planned in tasks]
+    return (
+        [planned for planned in true_tasks if planned is not None],
+        [planned for planned in instead.values() if planned is not None],
+    )
+
+
+def _number_of(task: Task) -> int:
+    return task.first_run // RUNS_PER_SHARD
 
 
 def _parts(sources: Iterable[Any]) -> tuple[tuple[Path, str | None], ...]:
@@ -203,7 +308,7 @@ def _task(folder: Path, number: int, logs: list[Log]) -> Task:
         [
             (SCHEMA_VERSION, LAYOUT, number, limits),
             [
-                (log.format, [(path.as_posix(), member) for path, member in log.parts])
+                (log.format, [(path.as_posix(), member) for path, member in log.parts], log.lines)
                 for log in logs
             ],
             state_of(files),

@@ -226,7 +226,8 @@ def read_source(
     else:
         with builder.record(None):
             chosen.read(source, builder)
-    if builder.runs_in_source == 0 and not builder.has_problem(source):
+    is_whole = not (source.lines_before or source.runs_before)
+    if builder.runs_in_source == 0 and not builder.has_problem(source) and is_whole:
         builder.problem(None, f"recognised as {chosen.name}, but there is no run in it", "warning")
     builder.end()
     if strict:

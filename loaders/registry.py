@@ -33,6 +33,8 @@ class Format:
     none; ``never``: the log has no place for it; ``if_present``, the default: some writers log it);
     ``GIVES``, names out of ``registry.GIVES``; ``companion(head)``, true for a file that is read
     with another one; ``bundle(source)``, the key under which several files are one log;
+    ``splits(source)``, true for JSON Lines of which each is a run, or none, whatever the others say,
+    so that parts of a long file can be read alone (``source.ties_lines()`` where one needs another);
     ``IGNORED``, what of the raw log is left out of the tables: path (``loaders.leaves.matcher``) to
     the reason; ``EXCEPTIONS``, rules of ``tests/battery.py`` that it can't hold to, and why.
     """
@@ -45,6 +47,7 @@ class Format:
     gives: tuple[str, ...]
     companion: Callable[[Head], bool] | None
     bundle: Callable[[Source], str] | None
+    splits: Callable[[Source], bool] | None = None
     ignored: Mapping[str, str] = field(default_factory=dict[str, str])
     exceptions: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -71,6 +74,7 @@ def from_module(module: ModuleType, name: str | None = None) -> Format:
         tuple(gift for gift in GIVES if gift in getattr(parts, "GIVES", ())),
         getattr(parts, "companion", None),
         getattr(parts, "bundle", None),
+        getattr(parts, "splits", None),
         dict(getattr(parts, "IGNORED", {})),
         dict(getattr(parts, "EXCEPTIONS", {})),
     )

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from loaders.builder import Builder, Frames, NotKept, files_of
+from loaders.ranges import Range, SourceOfLines
 from loaders.reading import read_source
 from loaders.registry import Format, formats
-from loaders.sources import Source
+from loaders.sources import Counted, Source
 from loaders.stores import KEYED, new_folder, write_frame
 from loaders.workers import Lost
 
@@ -39,14 +40,21 @@ reading began.
 """
 
 
+LINES_DEPEND = "lines_depend"
+"""In the file of a shard's logs beside these: whether lines that were read alone need others."""
+
+
 class Log(NamedTuple):
-    """One log as another process finds it: the name of its format and its files."""
+    """One log as another process finds it: the name of its format, its files, or lines of its file."""
 
     format: str
     parts: tuple[tuple[Path, str | None], ...]
+    lines: Range | None = None
 
     def sources(self) -> list[Source]:
         """The files as sources, for one that reads them."""
+        if self.lines is not None:
+            return [SourceOfLines(self.parts[0][0], self.lines)]
         return [Source(path, member) for path, member in self.parts]
 
 
@@ -105,6 +113,9 @@ class _Writer:
             parts = {source.path.as_posix() for source in sources}
             before, began = state_of(parts), time.time_ns()
             read_source(known[log.format], sources, builder, lost=lost.get(number))
+            if log.lines is not None:  # its hash is of the file as it was then
+                path, size, changed = sources[0].path, log.lines.size, log.lines.changed
+                before = [{"path": path.as_posix(), "size": size, "changed": changed}]
             if state_of(parts) != before:
                 reason = "the file changed while it was read; convert again to have it as it is now"
                 builder.problem(None, reason, "warning")
@@ -112,16 +123,16 @@ class _Writer:
             looked_for = set[str]().union(*(file.looked_for for file in files)) - parts
             hashed = None if number in lost else _hash_of(sources[0])
             state = [*before, *state_of(looked_for)]
-            logs.append((number, run, builder.runs_in_source, hashed, state, began))
+            told = (number, run, builder.runs_in_source, hashed, state, began)
+            logs.append((*told, sources[0].lines_depend))
             run += builder.runs_in_source
             log_of_problem += [number] * (len(builder.problem_rows) - len(log_of_problem))
             log_of_file.update((file.name, number) for file in files)
         frames = builder.frames()
         self._keep(frames)
-        self._write_rest(frames, log_of_problem, log_of_file)
-        write_frame(
-            pl.DataFrame(logs, schema=LOGS_OF_A_SHARD, orient="row"), self._folder / "logs.parquet"
-        )
+        self._write_rest(frames, log_of_problem, log_of_file, builder.counted)
+        schema = {**LOGS_OF_A_SHARD, LINES_DEPEND: pl.Boolean}
+        write_frame(pl.DataFrame(logs, schema=schema, orient="row"), self._folder / "logs.parquet")
 
     def _keep(self, frames: Frames) -> None:
         """What is told next, which must go on where the rest ended: readers rely on it.
@@ -147,15 +158,23 @@ class _Writer:
         return frame.with_columns((pl.col("run") + self._first_run).set_sorted())
 
     def _write_rest(
-        self, frames: Frames, log_of_problem: list[int], log_of_file: dict[str, int]
+        self,
+        frames: Frames,
+        log_of_problem: list[int],
+        log_of_file: dict[str, int],
+        counted: dict[int, Counted],
     ) -> None:
         problems = frames["problems"]
         owners = [
             log_of_file.get(source, log_of_problem[place] if place < len(log_of_problem) else 0)
             for place, source in enumerate(problems["source"])
         ]
+        times = [counted.get(place) for place in range(problems.height)]
+        columns = {"log": owners}
+        columns |= {name: [one and getattr(one, name) for one in times] for name in Counted._fields}
+        schema = {"log": pl.Int64, "once": pl.String, "often": pl.String, "times": pl.Int64}
         rest = {
-            "problems": problems.with_columns(pl.Series("log", owners, dtype=pl.Int64)),
+            "problems": problems.hstack(pl.DataFrame(columns, schema=schema)),
             "spawns": self._numbered(frames["spawns"]),
             "callers": self._numbered(frames["callers"]),
             "tools": frames["tools"],

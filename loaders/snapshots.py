@@ -23,6 +23,7 @@ from loaders.linking import (
 )
 from loaders.reading import calls_of, labelled, nothing_readable
 from loaders.schema import CALLERS, PROBLEMS, SPAWNS, TOOLS, TRAJECTORIES
+from loaders.sources import Counted
 from loaders.stores import (
     SHARDS,
     Manifest,
@@ -194,7 +195,7 @@ def _problems(
                 pl.lit(None, pl.String).alias("trajectory_id"),
             ),
             pl.DataFrame([*unread], schema=PROBLEMS, orient="row"),
-            *told,
+            _counted_together(told),
         ]
     )
 
@@ -202,6 +203,21 @@ def _problems(
 def _alive_problems(folder: Path, shard: _Shard) -> pl.DataFrame:
     frame = pl.read_parquet(folder / SHARDS / shard.name / "problems.parquet")
     return frame.filter(pl.col("log").is_in(shard.logs)).drop("log")
+
+
+def _counted_together(told: list[pl.DataFrame]) -> pl.DataFrame:
+    """Problems of shards; what says how often something was so in a file says it of all its shards."""
+    counts = {"once": pl.String, "often": pl.String, "times": pl.Int64}
+    empty = pl.DataFrame(schema={**PROBLEMS, **counts})
+    rows = pl.concat([empty, *told], how="diagonal").with_row_index("place")
+    same = ("source", "format", "often")
+    counted = rows.filter(pl.col("often").is_not_null()).group_by(same, maintain_order=True)
+    together = counted.agg(pl.exclude("times").first(), pl.col("times").sum())
+    reasons = [str(Counted(*row)) for row in together.select(*Counted._fields).iter_rows()]
+    together = together.with_columns(reason=pl.Series(reasons, dtype=pl.String))
+    rest = rows.filter(pl.col("often").is_null())
+    whole = pl.concat([rest, together.select(rest.columns)]).sort("place")
+    return whole.select(*PROBLEMS)
 
 
 def _companions(others: pl.DataFrame) -> dict[str, str]:
@@ -217,7 +233,7 @@ def _columns_of_all(told: pl.LazyFrame, runs: pl.DataFrame, logs: pl.DataFrame) 
     """What is known of each run only now: its id, what started it, and the labels of its path."""
     labels: list[tuple[str, dict[str, str]]] = [
         (name, msgspec.json.decode(text))
-        for name, text in logs.select("name", "labels").iter_rows()
+        for name, text in logs.select("name", "labels").unique(maintain_order=True).iter_rows()
     ]
     named = sorted({label for _, labels_of in labels for label in labels_of})
     fillable = [name for name in named if name in TRAJECTORIES]

@@ -39,6 +39,19 @@ class Problem(NamedTuple):
     position: str | None
     severity: str
     reason: str
+    counted: Counted | None = None
+
+
+class Counted(NamedTuple):
+    """What happened several times: how to say it of one time and of many, NUL in place of the number."""
+
+    once: str
+    often: str
+    times: int
+
+    def __str__(self) -> str:
+        """What to say."""
+        return self.once if self.times == 1 else self.often.replace("\0", f"{self.times:,}")
 
 
 class Source:
@@ -60,6 +73,9 @@ class Source:
         self.position: str | None = None
         self.bytes_told = 0
         """Bytes of the lines given so far."""
+        self.lines_before = self.runs_before = 0
+        """Of the file, where only some of its lines are read."""
+        self.lines_depend = False
         self._looked_for: set[str] = set()
         self._given_container = container
         self._unlisted = 0
@@ -185,8 +201,9 @@ class Source:
         taken = [
             *self.problems,
             *(
-                Problem(first, "warning", f"{reason}{f', {n:,} times' if n > 1 else ''}")
+                Problem(first, "warning", str(counted), counted)
                 for reason, (n, first) in self._doubts.items()
+                for counted in [Counted(reason, f"{reason}, \0 times", n)]
             ),
         ]
         if self._unlisted:
@@ -242,7 +259,7 @@ class Source:
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """Numbered lines that are not blank, read in chunks so that memory stays bounded."""
-        number = 0
+        number = self.lines_before
         begun: list[bytes] = []
         try:
             for chunk in self._chunks():
@@ -266,6 +283,10 @@ class Source:
             line = line.removeprefix(BOM)
         if line and not line.isspace():
             yield number + 1, line
+
+    def ties_lines(self) -> None:
+        """Lines belong together here: where only some of them are read, that was wrong."""
+        self.lines_depend = True
 
     @cached_property
     def is_json_lines(self) -> bool:

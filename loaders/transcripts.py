@@ -148,6 +148,14 @@ def _numbered(pointer: str, items: list[Any]) -> list[str]:
     return [f"{pointer}/{index}" for index in range(len(items))]
 
 
+def are_rows(source: Source) -> bool:
+    """Whether lines are rows, each with the messages of a run; told by the first one."""
+    head = source.head
+    first = _Found.in_record(head.value)
+    is_row = first is not None and first.places != [""]
+    return is_row and api_in(head) is None and source.is_json_lines
+
+
 # ---------------------------------------------------------------------- read
 
 
@@ -168,12 +176,14 @@ def read(source: Source, out: Builder) -> None:
                 _tell_plain(out, record, pos)
                 continue
             if log.add(as_object(record), pos):
+                source.ties_lines()
                 continue
             found = _Found.in_record(record)
             if found is None:
                 lines.add_rest(record, pos)
             elif found.places == [""]:
                 lines.add(record, pos)
+                source.ties_lines()
             else:
                 lines.close()
                 _tell(out, found, pos)

@@ -276,7 +276,7 @@ def little_room(folder: Path, kilobytes: int) -> Generator[Callable[[], object]]
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("kilobytes", [60, 300, 700])
+@pytest.mark.parametrize("kilobytes", [60, 250, 450])
 def test_a_full_disk_is_told_and_the_store_stays_as_it_was(
     kilobytes: int, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,11 @@ def sniff(head: Head) -> bool:
     return "class_" in as_object(next(iter(as_array(head.first.get("content"))), None))
 
 
+def splits(source: Source) -> bool:
+    """A row on each line."""
+    return source.is_json_lines
+
+
 def read(source: Source, out: Builder) -> None:
     """One run per row."""
     for pos, row in source.records():

@@ -29,6 +29,11 @@ def sniff(head: Head) -> bool:
     return transcripts.is_anthropic(head)
 
 
+def splits(source: Source) -> bool:
+    """Rows with the messages of a run on each line."""
+    return transcripts.are_rows(source)
+
+
 def read(source: Source, out: Builder) -> None:
     """One run per list, row or recorded conversation."""
     transcripts.read(source, out)

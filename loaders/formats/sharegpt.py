@@ -46,6 +46,11 @@ def sniff(head: Head) -> bool:
     return "from" in first or "role" in first
 
 
+def splits(source: Source) -> bool:
+    """A row on each line."""
+    return source.is_json_lines
+
+
 def read(source: Source, out: Builder) -> None:
     """One run per row."""
     for pos, row in source.records():
