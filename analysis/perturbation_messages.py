@@ -59,12 +59,15 @@ REFUSED: Final = (
     r"^\[Request interrupted by user|^\s*<tool_use_error>",
     rf"(?i){_WRAPPED}(?:the )?(?:tool execution|tool call|command|operation|request|execution) "
     r"(?:was |has been )?(?:aborted|interrupted|cancell?ed|killed|rejected)\b",
+    r"(?im)^(?:the )?(?:command|operation|execution) (?:was )?(?:aborted|cancell?ed|interrupted|killed)\.?\s*\z",
     rf"(?i){_WRAPPED}(?:request|fetch(?:ing)?|http|response)\b[^\n]{{0,60}}\b(?:status|code)(?: code)?:? ?[45]\d\d\b",
     # The tool itself.
     rf"(?i){_WRAPPED}(?:cannot|can't|could not|couldn't|unable to|failed to|refusing to|not allowed to) \w",
     rf"(?i){_WRAPPED}(?:string to replace|old[_ ]?(?:string|text|str)|(?:the )?(?:search|old) (?:block|text))\b[^\n]{{0,80}}"
     r"(?:not found|did not|does not|not unique|must match)",
     rf"(?i){_WRAPPED}(?:[\w.'`-]+ ){{1,4}}must (?:not )?(?:be|have|contain|start|match)\b[^\n]{{0,200}}\s*$",
+    rf"(?i){_WRAPPED}(?:unknown|unsupported|unrecogni[sz]ed) (?:language|command|action|option|argument|parameter)\b",
+    rf"(?i){_WRAPPED}(?:the )?(?:\w+ ){{0,4}}limit(?: of [^\n]{{1,40}})? (?:was |has been |is )?(?:exceeded|reached)\b",
 )
 TIMED_OUT: Final = (
     r"(?i)^\W*(?:the )?(?:command|operation|request|(?:tool )?call|execution|action)\b.{0,80}\btimed? ?out|"
@@ -87,7 +90,7 @@ _ERRNO = (
 _GETOPT = (
     r"(?:invalid|illegal|unrecognized|unknown) option|option \S+ (?:requires an argument|is ambiguous)|"
     r"option requires an argument|missing (?:file )?operand|extra operand|missing argument to|"
-    r"unknown (?:predicate|primary)|too (?:many|few) arguments|bad usage"
+    r"unknown (?:predicate|primary)|paths must precede expression|too (?:many|few) arguments|bad usage"
 )
 _REFUSES = (
     r"cannot |can't |could not |unable to |failed to |refusing to |invalid |illegal |not a |"
@@ -106,9 +109,15 @@ SHELL: Final = (
     r"(?:syntax error|unexpected EOF|not found|unbound variable|bad substitution|unexpected end of file|"
     r"cannot )",
     r"(?m)^[^\n]{0,200}: (?:command not found|cannot execute binary file)[^\n]{0,40}$",
+    # interpreters of small programs name a line of theirs; clients of the web a number
+    r"(?m)^(?:/usr)?(?:/bin/)?(?:[gmn]?awk|g?sed|jq|bc|perl): (?:-e expression #\d+, char \d+:|(?:cmd\. )?(?:line:? ?)\d+:|error)",
+    r"(?m)^curl: \(\d+\) |^wget: \S|^\S+ \S+ ERROR \d{3}: ",
     # a program that names itself and refuses
     rf"(?mi){_PROGRAM}(?:[\w./'-]{{1,60}}: )?(?:{_REFUSES})",
 )
+DIAGNOSIS: Final = r"(?m)^[\w./+-]{1,60}: (?:line )?\S|^Traceback |^(?i:error|fatal)\b"
+"""A line with which programs begin an error message: their name and a colon."""
+
 BUILD: Final = (
     r"(?m)^(?:g?make|ninja)(?:\[\d+\])?: (?:\*\*\*|build stopped)",
     r"(?m)^CMake Error\b|^-- Configuring incomplete, errors occurred",
@@ -145,6 +154,21 @@ NO_OP: Final = (
 )
 CONTROL: Final = "[\u0000-\u0008\u000b\u000c\u000e-\u001a\u001c-\u001f\ufffd]"
 
+FROM_CACHE: Final = (
+    r"(?i)\b(?:served|returned|loaded|answered|fetched|read|results?|response|data) (?:is |are |was |were )?"
+    r"from (?:an? |the |our )?(?:[\w-]+ )?cache\b|\bcached (?:at|on|copy|\d+ \w+ ago)\b|"
+    r"\b(?:may|might|could) be (?:stale|outdated|out of date|out-of-date)\b|\bx-cache: hit|"
+    r'"(?:is_|from_)?(?:cached?|stale)"\s*:\s*true'
+)
+"""A notice that the response is not of now. Only for what a tool tells, not for files that it shows."""
+
+JSON_START: Final = r'^\s*(?:\[\s*)*\{\s*"(?:[^"\\\n]|\\.){1,64}"\s*:'
+"""An object, or a list of them, with a first key: Python's own notation begins otherwise."""
+MORE_THAN_JSON: Final = r"[}\]]\s*\n\s*\{|\n[^\s{}\[\]\",]|[}\]]\s+[\w(<*-]"
+"""JSON Lines, and JSON with words behind it."""
+JSON_REMAINS: Final = r'"\s*:\s*[\[{"\d-]|^[^\n]{0,40}[}\]"],\s*[\[{"]|[}\]]\s*$'
+"""What is left of JSON whose beginning is lost."""
+
 STATUS: Final = (
     r"(?mi)^[\[(]*(?:(?:the |this )?(?:command|process|program|script)\b[^\n]{0,30}? )?(?:with )?"
     r"exit(?:ed)?(?: with)?(?:[ _]exit)?[ _]?(?:code|status)[:=]? *(-?\d{1,9})\b"
@@ -153,5 +177,9 @@ STATUS: Final = (
 )
 """An exit status told in words, as terminals for agents print it; its number is in a group."""
 
-SHOWS_FILES: Final = r"^\W*(?:cd [^;&|]+(?:;|&&) *)?(?:cat|head|tail|less|more|sed -n|nl|grep|egrep|rg|ag|find|git (?:log|show|diff|grep))\b"
-"""A command whose output is what files hold, so that an error in it is a text about an error."""
+SHOWS_FILES: Final = (
+    r"^\W*(?:cd [^;&|]+(?:;|&&) *)?(?:(?:cat|head|tail|less|more|nl) +[^\s<>]|"
+    r"(?:sed -n|grep|egrep|rg|ag|find|git (?:log|show|diff|grep))\b)"
+)
+"""A command whose output is what files hold, so that an error in it is a text about an error. Not a
+``cat > file <<EOF``, which writes one."""

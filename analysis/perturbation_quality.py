@@ -8,9 +8,9 @@ from typing import Any, Final, Literal
 
 import polars as pl
 
-from analysis import perturbation_messages as said
 from analysis import perturbation_rules as rules
 from analysis.perturbation_statistics import Tools, within_runs
+from analysis.perturbation_truth import injected_truth, known_truth, without_status
 from analysis.results import Result
 from analysis.signals import family_of, responses
 from analysis.uncertainty import Estimate, clustered_mean
@@ -22,10 +22,6 @@ ERRORS: Final = (
     "harness_format", "user_interrupt", "context_limit",
 )  # fmt: skip
 """Codes that say that a call failed; the others say something else of a response."""
-
-_COMPARES: Final = (
-    r"(?:^|[|;&\"'\s\[`(])(?:[efz]?grep|rg|ag|diff|cmp|comm|test|\[|pgrep|which|expr)\s"
-)
 
 _SCHEMA = {
     "family": pl.String,
@@ -40,69 +36,6 @@ _SCHEMA = {
     "silent": pl.Int64,
     "undecided": pl.Int64,
 }
-
-
-def known_truth(runs: Trajectories) -> pl.DataFrame:
-    """Which responses are known to be broken or in order, by the framework's flag and the exit code.
-
-    Columns: ``run``, ``seq``, ``truth`` (broken or not; null: undecided), ``code`` (what the rules say
-    who may see flag and exit code), ``why`` (nobody can decide it, or ``silent``). Responses of which
-    neither flag nor exit code is known are left out. Undecided are
-
-    - a command of several (``a; b``, ``a | b``) that ended well, for its status is the last one's alone;
-    - a search or comparison that ended in 1, or in a flag whose status is unknown: that is how ``grep``
-      says that it found nothing and ``diff`` that files differ.
-
-    ``silent``: broken, and the response holds no text that could say so.
-    """
-    table = rules.with_features(responses(runs)).filter(
-        pl.col("is_error").is_not_null() | pl.col("exit_code").is_not_null()
-    )
-    code = pl.col("exit_code")
-    flagged = pl.col("is_error").fill_null(value=False) | (code != 0).fill_null(value=False)
-    is_shell = (pl.col("family") == "shell").fill_null(value=False) | code.is_not_null()
-    several = pl.col("command").str.contains(r"[|;\n]|\\n").fill_null(value=False)
-    text = _without_status(pl.col("text").fill_null("")).str.replace_all(r"</?\w+>", "")
-    silent = ~text.str.contains(r"\w") | text.str.strip_chars().is_in(
-        ["(no output)", "None", "null"]
-    )
-    compares = pl.col("command").str.contains(_COMPARES).fill_null(value=False)
-    found_nothing = compares & (code.is_null() | (code == 1))
-    why = (
-        pl.when(~flagged & is_shell & several)
-        .then(pl.lit("the status of the last of several commands"))
-        .when(flagged & is_shell & found_nothing)
-        .then(pl.lit("a search that may have found nothing"))
-        .when(flagged & silent)
-        .then(pl.lit("silent"))
-    )
-    table = table.with_columns(why.alias("why"))
-    full = pl.concat([rules.from_flags(table), rules.from_status(table)])
-    codes = full.unique(["run", "seq"], keep="first", maintain_order=True)
-    truth = pl.when(pl.col("why").is_null() | (pl.col("why") == "silent")).then(flagged)
-    return table.join(codes.select("run", "seq", "code"), on=["run", "seq"], how="left").select(
-        "run", "seq", truth.alias("truth"), pl.when(truth).then("code").alias("code"), "why"
-    )
-
-
-def injected_truth(runs: Trajectories) -> pl.DataFrame:
-    """Which responses the harness says it perturbed; all others in its runs are in order.
-
-    Columns as of ``known_truth``; ``code`` is the harness's own word for the fault.
-
-    Raises ``DerailError`` where no event tells of an injected fault.
-    """
-    results = runs.events.filter(pl.col("kind") == "tool_result")
-    table = results.select("run", "seq", "injected").collect()
-    if table["injected"].is_null().all():
-        raise DerailError("no response here is marked as injected; give truth= a frame of your own")
-    return table.select(
-        "run",
-        "seq",
-        pl.col("injected").is_not_null().alias("truth"),
-        pl.col("injected").alias("code"),
-        pl.lit(None, dtype=pl.String).alias("why"),
-    )
 
 
 def quality(
@@ -201,10 +134,6 @@ def _seen(runs: Trajectories) -> pl.DataFrame:
     return pl.concat([alone, within_runs(table), tools.unlike()])
 
 
-def _without_status(text: pl.Expr) -> pl.Expr:
-    return text.str.replace_all(said.STATUS, "")
-
-
 def _hidden(table: pl.DataFrame) -> pl.DataFrame:
     """The same responses without what the truth is made of."""
     return table.with_columns(
@@ -213,7 +142,7 @@ def _hidden(table: pl.DataFrame) -> pl.DataFrame:
         pl.lit(None, dtype=pl.Int64).alias("exit_code"),
         pl.lit(None, dtype=pl.Boolean).alias("truncated"),
         pl.lit(None, dtype=pl.String).alias("injected"),
-        _without_status(pl.col("text")).alias("text"),
+        without_status(pl.col("text")).alias("text"),
     )
 
 

@@ -9,9 +9,9 @@ import polars as pl
 from analysis import perturbation_messages as said
 from analysis.signals import family_of
 
-_TELLING_KEYS = (
-    r'"(?:error|error_message|exception|status|success|status_code|statusCode|code)"\s*:|\\u'
-)
+_TELLING_KEYS = r'"(?:error|error_message|exception|status|success|ok|isError|is_error|status_code|statusCode|code)"\s*:|\\u'
+_FAILED = (("success", "false"), ("ok", "false"), ("isError", "true"), ("is_error", "true"))
+ENDS: Final = 400
 KEYS: Final = ("run", "trajectory_id", "seq", "step", "tool")
 
 
@@ -20,7 +20,12 @@ def with_features(table: pl.DataFrame) -> pl.DataFrame:
     text = pl.col("text").fill_null("")
     quoted = r'"((?:[^"\\]|\\.)*)"'
     arguments = pl.col("arguments")
-    both = pl.concat_str(text.str.head(400), pl.lit("\n"), text.str.tail(400))
+    chars = text.str.len_chars()
+    both = (
+        pl.when(chars <= 2 * ENDS)
+        .then(text)
+        .otherwise(pl.concat_str(text.str.head(ENDS), pl.lit("\n"), text.str.tail(ENDS)))
+    )
     table = table.with_columns(
         both.alias("ends"),
         family_of(pl.col("tool")).alias("family"),
@@ -33,21 +38,25 @@ def with_features(table: pl.DataFrame) -> pl.DataFrame:
         .cast(pl.Int64, strict=False)
         .alias("told_status"),
         text.str.contains(r"^\s*[\[{]").alias("json_like"),
-        text.str.len_chars().alias("chars"),
+        chars.alias("chars"),
     )
     parsed = pl.when("json_like").then(pl.col("text").str.json_path_match("$"))
     table = table.with_columns(parsed.is_not_null().alias("json"))
     # Only a response that has one of the keys is parsed for each of them; a key may be escaped.
     own = pl.when(pl.col("json") & text.str.contains(_TELLING_KEYS)).then(pl.col("text"))
+    reason = [own.str.json_path_match(f"$.{key}") for key in ("message", "reason", "detail")]
     return table.with_columns(
         pl.coalesce(
             own.str.json_path_match("$.error"),
             own.str.json_path_match("$.error_message"),
             own.str.json_path_match("$.exception"),
             pl.when(own.str.json_path_match("$.status").str.to_lowercase().is_in(["error", "failed"]))
-            .then(pl.coalesce(own.str.json_path_match("$.message"), pl.lit("status: error"))),
-            pl.when(own.str.json_path_match("$.success") == "false")
-            .then(pl.coalesce(own.str.json_path_match("$.message"), pl.lit("success: false"))),
+            .then(pl.coalesce(*reason, pl.lit("status: error"))),
+            *(
+                pl.when(own.str.json_path_match(f"$.{key}") == value)
+                .then(pl.coalesce(*reason, pl.lit(f"{key}: {value}")))
+                for key, value in _FAILED
+            ),
         ).alias("json_error"),
         pl.coalesce(
             own.str.json_path_match("$.status_code"),
@@ -100,7 +109,7 @@ def alone(table: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def from_flags(table: pl.DataFrame) -> pl.DataFrame:
     flagged = pl.col("is_error").fill_null(value=False)
-    message = pl.concat_str(pl.col("error_type").fill_null(""), pl.lit(": "), "ends")
+    message = pl.concat_str(pl.col("error_type").fill_null(""), pl.lit(":\n"), "ends")
     raised = message.str.contains(said.TRACEBACK) | message.str.contains(said.EXCEPTION)
     generic = pl.when(raised).then(pl.lit("exception")).otherwise(pl.lit("exec_error"))
     meaning = _meaning_of(message, "")
@@ -194,6 +203,8 @@ def from_patterns(table: pl.DataFrame) -> pl.DataFrame:
     shows_files = (pl.col("family") == "read").fill_null(value=False) | pl.col(
         "command"
     ).str.contains(said.SHOWS_FILES).fill_null(value=False)
+    is_line = (pl.col("chars") < 200) & ~ends.str.strip_chars().str.contains("\n")
+    quotes = shows_files & ~((pl.col("family") == "read").fill_null(value=False) & is_line)
     raised = ends.str.contains(said.TRACEBACK) | ends.str.contains(said.EXCEPTION)
     refuses = pl.any_horizontal(ends.str.contains(pattern) for pattern in said.REFUSED)
     refused = pl.any_horizontal(ends.str.contains(pattern) for pattern in said.SHELL)
@@ -227,7 +238,7 @@ def from_patterns(table: pl.DataFrame) -> pl.DataFrame:
             ),
             hits(
                 table,
-                open_question & refuses & ~says_error & ~shows_files,
+                open_question & refuses & ~says_error & ~quotes,
                 _meaning_of(ends, "exec_error"),
                 "pattern",
                 "the response begins with a refusal",
@@ -270,6 +281,16 @@ def from_patterns(table: pl.DataFrame) -> pl.DataFrame:
                 "injection",
                 "pattern",
                 "instructions or invisible characters inside a tool response",
+            ),
+            hits(
+                table,
+                open_question
+                & ends.str.contains(said.FROM_CACHE)
+                & pl.col("family").is_in(["function", "web"])
+                & ~shows_files,
+                "stale",
+                "pattern",
+                "the response says that it comes from a cache",
             ),
             hits(
                 table,

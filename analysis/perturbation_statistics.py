@@ -12,6 +12,7 @@ from typing import Final
 
 import polars as pl
 
+from analysis import perturbation_messages as said
 from analysis.perturbation_rules import KEYS, hits
 from loaders import Trajectories
 
@@ -19,35 +20,69 @@ MIN_JSON_RESPONSES: Final = 20
 OVERSIZED_CHARS: Final = 40_000
 _LONG: Final = 4_000
 _MIN_RESPONSES: Final = 100
+_VALUE: Final = r'"(?:[^"\\]|\\.){3,}"(?:\s*[,}\]]|$)'
+"""A text of at least three characters in JSON arguments; a key is followed by a colon."""
+_HOLDS: Final = r"^\s*(?:\[\s*)*[^\s\[\]{}]|:"
 _BETWEEN = "\x1f"  # stands in no JSON text, where control characters are escaped
 
 
 def within_runs(table: pl.DataFrame) -> pl.DataFrame:
-    """The same call answered again: stale where the agent wrote in between, else a contradiction."""
+    """The same call answered again: stale where the agent wrote to it in between, else a contradiction.
+
+    A write is to what a read looks at if it succeeded and both calls name the same value (an order's
+    number, a path) in their arguments: a read that nothing changed gives the same text with good reason.
+    """
     same = ["run", "tool", "arguments"]
     again = table.filter("is_read", pl.col("arguments").is_not_null()).filter(
         pl.struct(same).hash().is_duplicated()
     )
-    before = pl.when(~pl.col("broken").shift(1).over(same)).then(pl.col("text").shift(1).over(same))
-    seen = before.is_not_null() & ~pl.col("broken")
-    unwritten = pl.col("writes") == pl.col("writes").shift(1).over(same)
+    sound = ~pl.col("broken").shift(1).over(same)
+    again = again.with_columns(
+        pl.when(sound).then(pl.col("text").shift(1).over(same)).alias("before"),
+        pl.col("seq").shift(1).over(same).alias("since"),
+        (pl.col("writes") == pl.col("writes").shift(1).over(same)).alias("unwritten"),
+    ).filter(pl.col("before").is_not_null(), ~pl.col("broken"))
+    is_equal = pl.col("before") == pl.col("text")
+    equal = again.filter(is_equal, ~pl.col("unwritten"), pl.col("chars") > 2)
     return pl.concat(
         [
             hits(
-                again,
-                seen & (before == pl.col("text")) & ~unwritten & (pl.col("chars") > 2),
+                equal.join(_written_to(equal, table), on=["run", "seq"], how="semi"),
+                pl.lit(value=True),
                 "stale",
                 "statistic",
-                "same call, same response, although the agent wrote in between",
+                "same call, same response, although the agent wrote to it in between",
             ),
             hits(
                 again,
-                seen & (before != pl.col("text")) & unwritten,
+                ~is_equal & pl.col("unwritten"),
                 "contradiction",
                 "statistic",
                 "same call, other response, although the agent wrote nothing in between",
             ),
         ]
+    )
+
+
+def _written_to(reads: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
+    """Reads (``run``, ``seq``) before which, after ``since``, a successful call wrote to the same thing."""
+    named = pl.col("arguments").str.extract_all(_VALUE).list.unique()
+    writes = (
+        table.filter(~pl.col("is_read"), ~pl.col("broken"))
+        .join(reads.select("run").unique(), on="run", how="semi")
+        .select("run", pl.col("seq").alias("written"), named.alias("named"))
+    )
+    return (
+        reads.select("run", "seq", "since", named.alias("looked_at"))
+        .explode("looked_at", empty_as_null=False)
+        .join(
+            writes.explode("named", empty_as_null=False),
+            left_on=["run", "looked_at"],
+            right_on=["run", "named"],
+        )
+        .filter(pl.col("written").is_between("since", "seq"))
+        .select("run", "seq")
+        .unique()
     )
 
 
@@ -69,13 +104,15 @@ class Tools:
     def add(self, part: Trajectories, table: pl.DataFrame) -> None:
         """Count the responses of one more part of the runs."""
         row = [*KEYS, "injected"]
+        plain = ~pl.col("broken") & ~pl.col("json_like") & (pl.col("chars") > 0)
         self._lengths.append(
             table.group_by("tool", "chars").agg(
-                pl.len().cast(pl.Int64).alias("n"), pl.col("json").sum().cast(pl.Int64)
+                pl.len().cast(pl.Int64).alias("n"),
+                pl.col("json").sum().cast(pl.Int64),
+                (~pl.col("json") & plain).sum().cast(pl.Int64).alias("plain"),
             )
         )
-        not_json = pl.col("json_like") & ~pl.col("json") & ~pl.col("broken")
-        self._not_json.append(table.filter(not_json).select(row))
+        self._not_json.append(_no_json(table).select(*row, "is_json_start", "json_like"))
         self._long.append(table.filter(pl.col("chars") > _LONG).select(*row, "chars"))
         keyed = _with_key_sets(table)
         sets = keyed.group_by("tool", "keys").agg(pl.len().cast(pl.Int64).alias("n"))
@@ -98,10 +135,11 @@ class Tools:
         place = ((n.sum() - 1) * 0.99 + 0.5).floor()
         tools = counts.group_by("tool").agg(
             n.sum().alias("of"),
-            (pl.col("json").sum() / n.sum()).alias("json_share"),
+            pl.col("json").sum(),
+            (pl.col("json").sum() / (pl.col("json") + pl.col("plain")).sum()).alias("json_share"),
             pl.col("chars").filter(n.cum_sum() > place).first().alias("p99"),
         )
-        usually_json = (pl.col("json_share") >= 0.95) & (pl.col("of") >= MIN_JSON_RESPONSES)
+        usually_json = (pl.col("json_share") >= 0.9) & (pl.col("json") >= MIN_JSON_RESPONSES)
         is_long = (pl.col("chars") > OVERSIZED_CHARS) | (
             (pl.col("of") >= _MIN_RESPONSES) & (pl.col("chars") > 4 * pl.col("p99"))
         )
@@ -120,11 +158,18 @@ class Tools:
                     "looks like JSON and does not parse, for a tool that nearly always returns JSON",
                 ),
                 hits(
+                    beside_tool(self._not_json),
+                    pl.col("is_json_start") & ~usually_json.fill_null(value=False),
+                    "malformed",
+                    "pattern",
+                    "begins as a JSON object and does not parse",
+                ),
+                hits(
                     self._drifted(),
                     every,
                     "schema_drift",
                     "statistic",
-                    "keys unlike the tool's usual ones (Jaccard under 0.6)",
+                    "keys unlike the tool's usual ones (Jaccard under 0.6, and not one key more)",
                 ),
                 hits(
                     beside_tool(self._long),
@@ -147,24 +192,50 @@ class Tools:
         return rows
 
 
-def _with_key_sets(table: pl.DataFrame) -> pl.DataFrame:
-    """Unbroken JSON responses that have keys, with the sorted set of them as one text."""
-    keys = pl.col("text").str.extract_all(r'"[^"\\]{1,64}"\s*:').list.unique().list.sort()
+def _no_json(table: pl.DataFrame) -> pl.DataFrame:
+    """Unbroken responses that are no JSON and look like it, or like what is left of it."""
+    text = pl.col("text")
+    tells = pl.col("family").is_in(["function", "web"]) | pl.col("family").is_null()
+    shows_files = pl.col("command").str.contains(said.SHOWS_FILES).fill_null(value=False)
     return (
-        table.filter(pl.col("json"), ~pl.col("broken"))
-        .select(*KEYS, "injected", keys.list.join(_BETWEEN).alias("keys"))
-        .filter(pl.col("keys") != "")
+        table.filter(~pl.col("json"), ~pl.col("broken"), pl.col("chars") > 0)
+        .filter(pl.col("json_like") | text.str.contains(said.JSON_REMAINS))
+        .with_columns(
+            (
+                text.str.contains(said.JSON_START)
+                & ~text.str.contains(said.MORE_THAN_JSON)
+                & tells
+                & ~shows_files
+            ).alias("is_json_start")
+        )
     )
 
 
+def _with_key_sets(table: pl.DataFrame) -> pl.DataFrame:
+    """Unbroken JSON responses that hold something, with the sorted set of their keys as one text."""
+    text = pl.col("text")
+    keys = text.str.extract_all(r'"[^"\\]{1,64}"\s*:').list.unique().list.sort()
+    return (
+        table.filter(pl.col("json"), ~pl.col("broken"))
+        .select(*KEYS, "injected", keys.list.join(_BETWEEN).alias("keys"), holds=text.str.contains(_HOLDS))
+        .filter(pl.col("holds"))
+        .drop("holds")
+    )  # fmt: skip
+
+
 def _unlike_the_usual(sets: pl.DataFrame) -> pl.DataFrame:
-    """Sets of keys that are unlike those which most responses of the tool have: ``tool``, ``keys``."""
+    """Sets of keys that are unlike those which most responses of the tool have: ``tool``, ``keys``.
+
+    One key more is a notice and no drift; what holds no keys (a list of numbers) has drifted from nothing.
+    """
     n = pl.col("n")
     counted = sets.group_by("tool", "keys").agg(n.sum())
+    own = pl.when(pl.col("keys") == "").then([]).otherwise(pl.col("keys").str.split(_BETWEEN))
     usual = counted.filter(
         n / n.sum().over("tool") >= 0.6, n.sum().over("tool") >= MIN_JSON_RESPONSES
-    ).select("tool", pl.col("keys").str.split(_BETWEEN).alias("usual"))
-    own = pl.col("keys").str.split(_BETWEEN)
+    ).select("tool", own.alias("usual"))
     shared = own.list.set_intersection("usual").list.len()
     either = own.list.set_union("usual").list.len()
-    return counted.join(usual, on="tool").filter(shared / either < 0.6).select("tool", "keys")
+    adds_one = (shared == pl.col("usual").list.len()) & (shared > 0) & (either == shared + 1)
+    unlike = (shared / either < 0.6) & ~adds_one & (pl.col("keys") != "")
+    return counted.join(usual, on="tool").filter(unlike).select("tool", "keys")

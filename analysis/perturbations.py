@@ -17,8 +17,9 @@ from analysis import own_codes
 from analysis import perturbation_messages as said
 from analysis import perturbation_rules as rules
 from analysis.own_codes import define, defined, undefine
-from analysis.perturbation_quality import injected_truth, known_truth, quality
+from analysis.perturbation_quality import quality
 from analysis.perturbation_statistics import Tools, within_runs
+from analysis.perturbation_truth import injected_truth, known_truth
 from analysis.remembered import once_for_each_set
 from analysis.results import Result
 from analysis.signals import repeated_calls, responses

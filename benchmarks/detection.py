@@ -37,6 +37,9 @@ LOOKED_AT = [
 ]
 """Every other format in alphabetical order: the rules were written on these, then measured on the rest."""
 
+_CUT = ("...", "[trimmed for fixture]")
+"""What stands in published samples in the place of a response's text."""
+
 ARM = ["policy", "model", "scaffold"]
 
 
@@ -53,7 +56,13 @@ def truth_of(runs: Trajectories) -> pl.DataFrame:
     of_intercode = runs.trajectories.filter(pl.col("format") == "intercode").select("run").collect()
     others = told.join(of_intercode, on="run", how="anti")
     kept = pl.concat([others, told.join(of_intercode, on="run", how="semi").filter(executed)])
-    return perturbations.known_truth(runs).join(kept, on=["run", "seq"], how="semi")
+    is_cut = pl.col("truth") & pl.col("text").str.strip_chars().is_in(_CUT)
+    return (
+        perturbations.known_truth(runs)
+        .join(kept.select("run", "seq", "text"), on=["run", "seq"])
+        .with_columns(pl.when(is_cut).then(pl.lit("silent")).otherwise("why").alias("why"))
+        .drop("text")
+    )
 
 
 def as_logged(runs: Trajectories) -> pl.DataFrame:

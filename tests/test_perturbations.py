@@ -87,11 +87,88 @@ def test_statistics_of_a_tool_show_what_one_response_cannot() -> None:
     assert dict(found.select("seq", "code").rows()) == {51: "schema_drift", 53: "malformed"}
 
 
+SOUND = '{"id": 7, "name": "a \\"b\\"", "tags": ["x", "y"], "at": {"row": 1}}'
+DAMAGED = {
+    "end lost": SOUND[:-9],
+    "middle of a text": SOUND[:20],
+    "another bracket": SOUND[:-1] + "]",
+    "a bracket too many": SOUND + "}",
+    "comma lost": SOUND.replace(', "tags"', ' "tags"'),
+    "quotation mark lost": SOUND.replace('"tags"', '"tags'),
+    "told twice": SOUND + SOUND,
+    "Python's marks": SOUND.replace('"', "'"),
+    "beginning lost": SOUND[9:],
+}
+ONLY_BY_OTHERS = ("Python's marks", "beginning lost")
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_damaged_json_is_malformed(damage: str) -> None:
+    usual = [{"text": SOUND, "tool": "get_item"}] * 20
+    broken = {"text": DAMAGED[damage], "tool": "get_item"}
+    found = detect(responses(*usual, broken))
+    assert found.select("seq", "code").rows() == [(41, "malformed")]
+    alone = detect(responses(broken))["code"].to_list()
+    assert alone == ([] if damage in ONLY_BY_OTHERS else ["malformed"])
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"text": '{"a": 1}\n{"b": 2}\n'},  # JSON Lines
+        {"text": '{"a": 1} (1 row)'},
+        {"text": '{"a": 1}\nTook 3 s'},
+        {"text": "[INFO] {started}"},
+        {"text": "{'a': 1}"},
+        {"text": '{"a": [1, 2', "tool": "read_file"},
+        {"text": '{"a": [1, 2', "tool": "bash", "arguments": '{"command": "head a.json"}'},
+    ],
+)
+def test_what_only_begins_like_json_is_not_malformed(result: dict[str, Any]) -> None:
+    assert detect(responses(result)).is_empty()
+
+
+def test_cut_json_with_a_mark_is_truncated_and_not_malformed() -> None:
+    usual = [{"text": SOUND, "tool": "get_item"}] * 20
+    cut = {"text": SOUND[:30] + "... [truncated]", "tool": "get_item"}
+    assert detect(responses(*usual, cut))["code"].to_list() == ["truncated"]
+
+
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        ('{"id": 7, "note": "new"}', []),  # a notice
+        ('{"ident": 7}', ["schema_drift"]),
+        ('{"ok": false, "reason": "sold out"}', ["exec_error"]),  # a refusal
+        ('{"notice": "served from cache, age 9 s", "data": {"id": 7}}', ["stale"]),
+        ("[]", ["empty"]),
+    ],
+)
+def test_what_is_drift_and_what_is_not(text: str, codes: list[str]) -> None:
+    usual = [{"text": f'{{"id": {n}}}', "tool": "get_item"} for n in range(25)]
+    assert detect(responses(*usual, {"text": text, "tool": "get_item"}))["code"].to_list() == codes
+
+
+def test_rows_that_become_objects_have_drifted() -> None:
+    usual = [{"text": f"[[{n}, 2]]", "tool": "read_rows"} for n in range(25)]
+    drifted = {"text": '[{"cells": [1, 2]}]', "tool": "read_rows"}
+    found = detect(responses(*usual, drifted, {"text": "[]", "tool": "read_rows"}))
+    assert found.select("seq", "code").rows() == [(51, "schema_drift"), (53, "empty")]
+
+
+def test_a_read_that_no_write_concerned_may_stay_the_same() -> None:
+    read = {"text": "open order", "tool": "get_order", "arguments": '{"id":"O-1"}'}
+    other = {"text": "ok", "tool": "update_order", "arguments": '{"id":"O-2"}'}
+    failed = {"text": "Error: no", "tool": "update_order", "arguments": '{"id":"O-1"}'}
+    assert detect(responses(read, other, read)).is_empty()
+    assert detect(responses(read, failed, read))["code"].to_list() == ["exec_error"]
+
+
 def test_stale_and_contradicting_reads() -> None:
     def read(text: str) -> dict[str, Any]:
-        return {"text": text, "tool": "get_order", "arguments": '{"id":1}'}
+        return {"text": text, "tool": "get_order", "arguments": '{"id":"O-1"}'}
 
-    write = {"text": "ok", "tool": "update_order"}
+    write = {"text": "ok", "tool": "update_order", "arguments": '{"id":"O-1"}'}
     stale = detect(responses(read("open order"), write, read("open order")))
     assert stale.select("seq", "code").rows() == [(5, "stale")]
     contradiction = detect(responses(read("open order"), read("closed order")))
@@ -135,16 +212,51 @@ def test_quality_counts_by_hand() -> None:
             "text": "a difference",
             "exit_code": 1,
             "arguments": '{"command": "diff a b"}',
-        },  # undecided
+        },  # in order
+        {"text": "", "exit_code": 1, "arguments": '{"command": "grep -q a b"}'},  # undecided
         {"text": "no flag and no status"},
     )
     found = perturbations.quality(runs)
     row = found.frame.row(by_predicate=pl.col("family") == "shell", named=True)
     counts = [row[n] for n in ("responses", "broken", "flagged", "hits", "silent", "undecided")]
-    assert counts == [5, 3, 2, 1, 1, 2]
+    assert counts == [6, 3, 2, 1, 1, 2]
     assert (row["precision"], row["recall"]) == (0.5, 0.5)
-    assert found.frame.row(-1, named=True)["responses"] == 5
+    assert found.frame.row(-1, named=True)["responses"] == 6
     assert found.runs(family="shell", role="missed").ids == ["r0"]
+
+
+@pytest.mark.parametrize(
+    ("command", "result", "truth"),
+    [
+        ("cd a && make", {"exit_code": 0}, False),
+        ("make; ls", {"exit_code": 0, "text": "1 error"}, None),
+        ("make; ls", {"exit_code": 0, "text": "all is well"}, False),
+        ("make 2>/dev/null; ls", {"exit_code": 0, "text": "all is well"}, None),
+        ("make 2>&1 | tail -3", {"exit_code": 0, "text": "no such"}, None),
+        ("make || true", {"exit_code": 0, "text": "no such"}, None),
+        ("echo $(make)", {"exit_code": 0, "text": "no such"}, None),
+        ("say 'a; b | c'", {"exit_code": 0}, False),
+        ("find . -exec wc {} \\\\;", {"exit_code": 0}, False),
+        ("cat > a.py <<'EOF'\\nx = 1; y = 2\\nEOF", {"exit_code": 0}, False),
+        ("cat > a.py <<'EOF'\\nx\\nEOF\\nmake", {"exit_code": 0, "text": "no such"}, None),
+        ("say 'no end", {"exit_code": 0, "text": "no such"}, None),
+        ("make; ls", {"exit_code": 2}, True),
+        ("grep a b", {"exit_code": 1}, False),
+        ("ls | grep a", {"exit_code": 1}, False),
+        ("grep a b", {"exit_code": 1, "text": "grep: b: No such file or directory"}, True),
+        ("grep a b", {"exit_code": 2}, True),
+        ("grep a b 2>/dev/null", {"exit_code": 1}, None),
+        ("grep a b | sort", {"exit_code": 1}, True),
+        ("grep a b", {"is_error": True}, False),
+        ("ping x | grep a", {"is_error": True, "text": "Command timed out"}, None),
+        ("diff a b", {"is_error": True, "text": "< only in a"}, False),
+        ("make", {"is_error": False, "text": "Output: x\nExit Code: 2"}, True),
+    ],
+)
+def test_what_flag_and_status_can_decide(command: str, result: dict[str, Any], truth: bool) -> None:
+    arguments = f'{{"command": "{command}"}}'
+    runs = known({"text": "", **result, "arguments": arguments})
+    assert perturbations.known_truth(runs)["truth"].to_list() == [truth]
 
 
 def test_quality_hides_the_status_that_a_terminal_tells_in_words() -> None:
@@ -190,6 +302,13 @@ def test_quality_against_injected_faults_and_a_truth_of_ones_own() -> None:
         ("<tool_use_error>String to replace not found in file.", "Edit"),
         ("Call id: call_1\nError:\nCode execution failed at line 'x'", "python_interpreter"),
         ("The user doesn't want to take this action right now.", "Edit"),
+        ("Path must be absolute: .", "list_directory"),
+        ("unknown language json", "execute"),
+        ("API rate limit exceeded", "search"),
+        ("building\nCommand aborted", "bash"),
+        ("awk: line 1: runaway regular expression /x", "bash"),
+        ("find: paths must precede expression: `..'", "bash"),
+        ("curl: (6) Could not resolve host: x", "bash"),
     ],
 )
 def test_what_programs_print_when_they_fail(text: str, tool: str) -> None:

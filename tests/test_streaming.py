@@ -243,6 +243,7 @@ def response(number: int, text: str, tool: str = "get") -> dict[str, Any]:
     return {
         "run": number // 10, "trajectory_id": f"run-{number // 10}", "seq": number % 10, "step": 0, "tool": tool,
         "text": text, "chars": len(text), "injected": None, "broken": False,
+        "family": "function", "command": "",
         "json": text.startswith("{") and text.endswith("}"), "json_like": text.startswith("{"),
     }  # fmt: skip
 
