@@ -19,6 +19,7 @@ from typing import Final
 import polars as pl
 
 from analysis.outcomes import columns
+from analysis.parts import part_by_part
 from analysis.results import Result
 from analysis.thinking_policy import calls_and_turns, policy
 from analysis.token_models import ACCOUNT, CONFIDENT, PER_BYTE, POLICIES, fits, weight, with_losses
@@ -182,7 +183,7 @@ def with_token_evidence(runs: Trajectories) -> Trajectories:
     In ``steps`` of such runs ``thinking_sent`` is what the policy sends, ``evidence`` is ``tokens`` and
     ``history_edit`` ``thinking_dropped`` where that is less than ``thinking_available``. What is known
     from the wire or a request stays as it is; so does every call from a compaction on, and every run
-    that ``token_account`` can't tell. Calls whose log has no place for thinking stay unknown, since
+    that ``token_account`` can't tell. Only these calls are held in memory, a store stays a store. Calls whose log has no place for thinking stay unknown, since
     blocks that nobody counted can't be missing.
 
     >>> import loaders
@@ -191,19 +192,47 @@ def with_token_evidence(runs: Trajectories) -> Trajectories:
     >>> (told["thinking_sent"] == told["thinking_available"]).all()
     True
     """
-    needs = (
-        runs.steps.filter(is_open_to_tokens())
-        .select("trajectory_id")
-        .unique()
-        .collect()["trajectory_id"]
-        .to_list()
-    )
-    if not needs:
-        return runs
-    doubtful = runs.filter(needs)
-    told = token_account(doubtful).filter(pl.col("policy").is_in(POLICIES))
+    told = part_by_part(runs, _told_by_tokens)
     if told.is_empty():
         return runs
+    steps = runs.steps
+    names = steps.collect_schema().names()
+    is_told = pl.col("told_sent").is_not_null()
+    is_missing = is_told & pl.col("told_missing") & pl.col("history_edit").is_null()
+    return runs.with_steps(
+        steps.join(told.lazy(), on=["run", "step"], how="left", maintain_order="left")
+        .with_columns(
+            pl.coalesce("told_sent", "thinking_sent").alias("thinking_sent"),
+            pl.when(is_told)
+            .then(pl.lit("tokens", Evidence))
+            .otherwise("evidence")
+            .alias("evidence"),
+            pl.when(is_missing)
+            .then(pl.lit("thinking_dropped", HistoryEdit))
+            .otherwise("history_edit")
+            .alias("history_edit"),
+        )
+        .select(names),
+    )
+
+
+_TOLD: Final[dict[str, pl.DataType]] = {
+    "run": pl.Int64(),
+    "step": pl.Int64(),
+    "told_sent": pl.Int64(),
+    "told_missing": pl.Boolean(),
+}
+
+
+def _told_by_tokens(runs: Trajectories) -> pl.DataFrame:
+    """Calls of which token counts tell how many blocks they were sent, and whether some are missing."""
+    open_runs = runs.steps.filter(is_open_to_tokens()).select("trajectory_id").unique().collect()
+    if open_runs.is_empty():
+        return pl.DataFrame(schema=_TOLD)
+    doubtful = runs.filter(open_runs["trajectory_id"].to_list())
+    told = token_account(doubtful).filter(pl.col("policy").is_in(POLICIES))
+    if told.is_empty():
+        return pl.DataFrame(schema=_TOLD)
     compacted = (
         token_growths(doubtful)
         .filter("compaction")
@@ -221,46 +250,24 @@ def with_token_evidence(runs: Trajectories) -> Trajectories:
         .when(pl.col("by_tokens") == "last")
         .then(pl.min_horizontal(pl.col("latest_blocks").fill_null(0), available))
     )
-    is_told = (
-        is_open_to_tokens()
-        & pl.col("by_tokens").is_not_null()
-        & (pl.col("step") < pl.col("compacted_at")).fill_null(value=True)
-    )
-    is_missing = is_told & (sent < available) & pl.col("history_edit").is_null()
-    names = runs.steps.collect_schema().names()
-    steps = (
-        calls_and_turns(runs)
+    before_compaction = (pl.col("step") < pl.col("compacted_at")).fill_null(value=True)
+    return (
+        calls_and_turns(doubtful)
         .join(
             told.lazy().select("trajectory_id", pl.col("policy").alias("by_tokens")),
             on="trajectory_id",
-            how="left",
             maintain_order="left",
         )
         .join(compacted.lazy(), on="run", how="left", maintain_order="left")
-        .with_columns(
-            pl.when(is_told)
-            .then(sent.cast(pl.Int64))
-            .otherwise("thinking_sent")
-            .alias("thinking_sent"),
-            pl.when(is_told)
-            .then(pl.lit("tokens", Evidence))
-            .otherwise("evidence")
-            .alias("evidence"),
-            pl.when(is_missing)
-            .then(pl.lit("thinking_dropped", HistoryEdit))
-            .otherwise("history_edit")
-            .alias("history_edit"),
+        .filter(is_open_to_tokens() & before_compaction)
+        .select(
+            "run",
+            "step",
+            sent.cast(pl.Int64).alias("told_sent"),
+            (sent < available).alias("told_missing"),
         )
-        .select(names)
-    )
-    return Trajectories(
-        {
-            "trajectories": runs.trajectories,
-            "steps": steps,
-            "events": runs.events,
-            "tools": runs.tools,
-            "problems": runs.problems,
-        }
+        .drop_nulls("told_sent")
+        .collect()
     )
 
 

@@ -244,6 +244,20 @@ class Trajectories:
         tables = {**self._tables, "trajectories": runs.lazy()}
         return Trajectories(tables, self._stored_at, self._is_clustered)
 
+    def with_steps(self, steps: pl.LazyFrame) -> Trajectories:
+        """The same runs with other values in ``steps``, which has the same rows in the same order.
+
+        The other tables are read from where they were; a store stays a store.
+
+        >>> import loaders, polars as pl
+        >>> runs = loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval")
+        >>> blind = runs.with_steps(runs.steps.with_columns(thinking_sent=pl.lit(None, pl.Int64)))
+        >>> blind.steps.collect()["thinking_sent"].is_null().all()
+        True
+        """
+        rest = None if self._stored_at is None else self._stored_at._replace(is_whole=False)
+        return Trajectories({**self._tables, "steps": steps}, rest, self._is_clustered)
+
     def __add__(self, other: Trajectories) -> Trajectories:
         """Both sets as one; runs are numbered through.
 

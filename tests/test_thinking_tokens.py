@@ -178,5 +178,26 @@ def test_a_scanned_store_tells_the_same(tmp_path: Path) -> None:
     runs = chats(*[Chat(policy) for policy in PLANTED for _ in range(3)])
     stored = loaders.scan(runs.save(tmp_path / "store"))
     assert thinking.token_account(stored).equals(thinking.token_account(runs))
-    told = thinking.with_token_evidence(stored).steps.collect()
-    assert told.equals(thinking.with_token_evidence(runs).steps.collect())
+    told = thinking.with_token_evidence(stored)
+    assert told.steps.collect().equals(thinking.with_token_evidence(runs).steps.collect())
+    assert told.stored_at == stored.stored_at
+
+
+def test_a_store_is_told_by_tokens_part_by_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same calls, whether all runs are looked at together or a few at a time, and still in parts."""
+    logs = loaders.load("sample_logs/frameworks/mini_swe_agent/**/*.json")
+    blind = logs.with_steps(
+        logs.steps.with_columns(thinking_sent=pl.lit(None, pl.Int64), evidence=None)
+    )
+    stored = loaders.scan(blind.save(tmp_path / "store"))
+    whole = thinking.with_token_evidence(stored).steps.collect()
+    assert (whole["evidence"] == "tokens").sum() > 10
+    monkeypatch.setattr("loaders.trajectories.PART_EVENTS", 50)
+    told = thinking.with_token_evidence(stored)
+    assert told.steps.collect().equals(whole)
+    parts = list(told.parts())
+    assert len(parts) > 3
+    assert pl.concat(part.steps.collect() for part in parts).equals(whole)
+    assert told.raw(told.ids[0], 0) == logs.raw(told.ids[0], 0)

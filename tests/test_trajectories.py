@@ -72,6 +72,7 @@ def test_only_what_is_public_shows_on_tab(runs: Trajectories) -> None:
         "clustered",
         "parts",
         "stored_at",
+        "with_steps",
     }
     for name in public:
         assert getattr(Trajectories, name).__doc__
