@@ -25,7 +25,7 @@ from loaders.errors import UnreadableRecord
 from loaders.jsontext import decode
 from loaders.marks import marked, stands_under_marker
 from loaders.redact import redact_column, redact_object, redact_text
-from loaders.run import Run
+from loaders.run import EVENT_ROW, STEP_ROW, Run
 from loaders.schema import CALLERS, EVENTS, PROBLEMS, SPAWNS, STEPS, TOOLS, TRAJECTORIES
 from loaders.sources import MAX_LISTED_PROBLEMS, Counted, Source
 from loaders.steps import COLUMNS as STEP_COLUMNS
@@ -64,6 +64,8 @@ class Builder:
         self.event_rows: list[tuple[Any, ...]] = []
         self.spawn_rows: list[tuple[int, int, str, str]] = []
         self.caller_rows: list[tuple[int, str, str | None, str]] = []
+        self._told_events: list[tuple[Any, ...]] = []
+        self._told_steps: list[tuple[Any, ...]] = []
         self._step_columns: list[list[Any]] = [[] for _ in STEP_COLUMNS]
         self._run_rows: list[tuple[Any, ...]] = []
         self.problem_rows: list[tuple[Any, ...]] = []
@@ -241,6 +243,11 @@ class Builder:
             self.problem(pos, f"{count} credentials redacted in params or metadata", "warning")
         return as_json(clean)
 
+    def add_rows(self, events: list[tuple[Any, ...]], steps: list[tuple[Any, ...]]) -> None:
+        """Rows of ``EVENT_ROW`` and ``STEP_ROW``: a whole run's."""
+        self._told_events += events
+        self._told_steps += steps
+
     def finish(self, run: Run) -> None:
         """Take the closed run's rows."""
         for columns in columns_of(run.steps):
@@ -249,7 +256,7 @@ class Builder:
         if stands_under_marker(self._reading.path):
             run.columns["metadata"] = marked(run.columns["metadata"])
         self._run_rows.append(_run_row(run.columns))
-        if len(self.event_rows) >= self.rows_per_chunk:
+        if len(self.event_rows) + len(self._told_events) >= self.rows_per_chunk:
             self.flush_events()
         told = self._reading.bytes_told
         if told - self._bytes_known >= _BYTES_PER_CHUNK:
@@ -261,9 +268,14 @@ class Builder:
     def flush_events(self) -> None:
         """Turn the rows told so far into columns, so that a long run too is no heap of objects."""
         self._bytes_in_chunk = 0
-        if self.event_rows:
-            frame = self._frame(self.event_rows, _EVENT_COLUMNS, EVENTS)
+        if self.event_rows or self._told_events:
+            frame = _together(
+                self._frame(self.event_rows, _EVENT_COLUMNS, EVENTS),
+                _typed_frame(self._told_events, EVENT_ROW, EVENTS),
+                "seq",
+            )
             self.event_rows.clear()
+            self._told_events.clear()
             self._chunks.append(self._redacted(frame, "text", "arguments"))
             self._bytes_of_chunks += int(frame.estimated_size())
             is_enough = self._bytes_of_chunks >= _BYTES_PER_CHUNK
@@ -286,7 +298,8 @@ class Builder:
             raise NotKept from error
         self._runs_handed_over += len(self._run_rows)
         self._bytes_held = self._bytes_of_chunks = 0
-        for handed_over in (self._run_rows, self._chunks, *self._step_columns):
+        told = (self._run_rows, self._told_steps, self._chunks, *self._step_columns)
+        for handed_over in told:
             handed_over.clear()
 
     def frames(self) -> Frames:
@@ -313,7 +326,11 @@ class Builder:
             open_id = self._open_run.columns["trajectory_id"]
             ids = pl.concat([ids, pl.Series("trajectory_id", [open_id], dtype=pl.String)])
         events = pl.concat(self._chunks or [self._frame([], _EVENT_COLUMNS, EVENTS)])
-        steps = self._frame_of(self._step_columns, STEP_COLUMNS, STEPS)
+        steps = _together(
+            self._frame_of(self._step_columns, STEP_COLUMNS, STEPS),
+            _typed_frame(self._told_steps, STEP_ROW, STEPS),
+            "step",
+        )
         first = self._runs_handed_over
         return {
             "trajectories": self._redacted(runs, "end_reason"),
@@ -342,7 +359,7 @@ class Builder:
         self, name: str, values: Sequence[Any], dtype: pl.DataType, runs: Sequence[int] | None
     ) -> pl.Series:
         if values.count(None) == len(values):
-            return pl.Series(name, [None], dtype=dtype).new_from_index(0, len(values))
+            return _nulls(name, len(values), dtype)
         try:
             return _fast_column(name, values, dtype)
         except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
@@ -405,6 +422,38 @@ def _with_ids(
 ) -> pl.DataFrame:
     named = frame.with_columns(ids.gather(frame["run"] - first_run).alias("trajectory_id"))
     return named.select(schema.names()).with_columns(pl.col("run").set_sorted())
+
+
+def _typed_frame(
+    rows: Sequence[tuple[Any, ...]], names: Sequence[str], schema: pl.Schema
+) -> pl.DataFrame:
+    """Rows whose values are known to be of their columns' types."""
+    columns = [*zip(*rows, strict=True)] if rows else [()] * len(names)
+    return pl.DataFrame(
+        [
+            _nulls(name, len(values), schema[name])
+            if values.count(None) == len(values)
+            else pl.Series(name, values, dtype=schema[name], strict=True)
+            for name, values in zip(names, columns, strict=True)
+        ]
+    )
+
+
+def _nulls(name: str, count: int, dtype: pl.DataType) -> pl.Series:
+    return pl.Series(name, [None], dtype=dtype).new_from_index(0, count)
+
+
+def _together(full: pl.DataFrame, some: pl.DataFrame, number: str) -> pl.DataFrame:
+    """Rows of all columns and rows of some of them, whole runs each, by run and ``number``."""
+    if some.is_empty():
+        return full
+    nulls = [
+        pl.lit(None, dtype).alias(name)
+        for name, dtype in full.schema.items()
+        if name not in some.columns
+    ]
+    some = some.with_columns(nulls).select(full.columns)
+    return some if full.is_empty() else pl.concat([full, some]).sort("run", number)
 
 
 def _shortened(text: str, length: int) -> str:

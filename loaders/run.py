@@ -6,13 +6,14 @@ import hashlib
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from loaders.context import Range, merge, thinking_ranges
 from loaders.redact import redact_text
 from loaders.schema import TRAJECTORIES
-from loaders.steps import TOKENS, Step, finish, impossible_counts, token_counts
+from loaders.steps import TOKENS, Step, finish, impossible_counts, token_counts, with_states
 from loaders.values import as_json, fingerprint
 
 if TYPE_CHECKING:
@@ -28,6 +29,52 @@ _AS_OFFERED: Final = ""
 
 _PIECES_AT_ONCE: Final = 1_000
 _IS_CLOSED: Final = "this run is closed: another one began, and runs do not interleave"
+
+
+EVENT_ROW: Final = (
+    "run",
+    "seq",
+    "step",
+    "kind",
+    "actor",
+    "text",
+    "thinking_state",
+    "tool",
+    "call_id",
+    "call_seq",
+    "arguments",
+    "source_pos",
+)
+STEP_ROW: Final = (
+    "run",
+    "step",
+    "seq",
+    "thinking",
+    "thinking_chars",
+    "thinking_available",
+    "source_pos",
+    "toolset",
+    "evidence",
+)
+
+
+@dataclass
+class Rows:
+    """A whole run as rows, told at once by a reader that needs no help with numbers and links.
+
+    ``events`` as in ``EVENT_ROW``; ``steps`` as in ``STEP_ROW``, but for the run's number before and
+    the tools and evidence behind, and with null as the state of a step without thinking. All values
+    are of the schema's types. ``answered`` the ``seq`` of the calls that have a response; ``responses`` what identifies those.
+    """
+
+    events: list[tuple[Any, ...]] = field(default_factory=list[tuple[Any, ...]])
+    steps: list[tuple[Any, ...]] = field(default_factory=list[tuple[Any, ...]])
+    answered: set[int] = field(default_factory=set[int])
+    calls: int = 0
+    orphans: int = 0
+    responses: list[str] = field(default_factory=list[str])
+    system: str | None = None
+    user: str | None = None
 
 
 class Run:
@@ -51,6 +98,7 @@ class Run:
         self.closed = False
         self.thinking_seqs: list[int] = []
         self._step: int | None = None
+        self._steps_in_rows = self._unanswered_in_rows = 0
         self._calls: dict[str, tuple[int, str | None, int] | _CallsOfOneId] = {}
         self._unanswered: dict[int, str | None] = {}
         self._in_order: dict[str | None, deque[int]] | None = None
@@ -332,6 +380,21 @@ class Run:
             pos,
         )
 
+    def tell_rows(self, rows: Rows) -> None:
+        """All events and model calls of a run of which nothing has been told before."""
+        self.seq, self._steps_in_rows = len(rows.events), len(rows.steps)
+        self._unanswered_in_rows = rows.calls - len(rows.answered)
+        self._orphans, self._responses = rows.orphans, rows.responses
+        self._system, self._user = rows.system, rows.user
+        index, toolset = self.index, self._toolset
+        self._builder.add_rows(
+            rows.events,
+            [
+                (index, *row, toolset, "unknown")
+                for row in with_states(rows.steps, self._builder.logs_thinking)
+            ],
+        )
+
     def system(
         self,
         text: str | None,
@@ -597,8 +660,8 @@ class Run:
         finish(self.steps, self._builder.logs_thinking, bool(self.thinking_seqs))
         columns = self.columns
         columns["outcome"] = columns["outcome"] or "unknown"
-        columns["steps"], columns["events"] = len(self.steps), self.seq
-        columns["unanswered_calls"] = len(self._unanswered)
+        columns["steps"], columns["events"] = len(self.steps) + self._steps_in_rows, self.seq
+        columns["unanswered_calls"] = len(self._unanswered) + self._unanswered_in_rows
         columns["orphan_results"] = self._orphans
         for name, numbers in token_counts(self.steps).items():
             columns[name] = sum(numbers) if numbers else columns[name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final
@@ -84,6 +84,27 @@ def finish(steps: Sequence[Step], logs_thinking: str, shows_some: bool) -> None:
             step.thinking_chars = None
         if step.evidence is None:
             step.evidence = "unknown"
+
+
+def with_states(rows: Sequence[tuple[Any, ...]], logs_thinking: str) -> Iterable[tuple[Any, ...]]:
+    """The same of rows ``(step, seq, thinking, thinking_chars, thinking_available, source_pos)``."""
+    shows_some = any(row[2] for row in rows)
+    none = _state_of_no_thinking(logs_thinking, shows_some, None)
+    if shows_some and none == "absent":
+        return [row if row[2] else (*row[:2], none, *row[3:]) for row in rows]
+    chars = None if none in (None, "not_logged") else 0
+    counts = shows_some or logs_thinking == "always"
+    return [
+        (
+            step,
+            seq,
+            state or none,
+            known if state else chars,
+            before if counts else None,
+            pos,
+        )
+        for step, seq, state, known, before, pos in rows
+    ]
 
 
 def _state_of_no_thinking(

@@ -114,7 +114,7 @@ def test_a_closed_run_takes_no_more(log: Log) -> None:
 
 
 def test_unknown_columns_are_a_mistake_of_the_format(log: Log) -> None:
-    frames = log.read(lambda run: run.set(modell="m"), lambda run: run.step(tokens=1), three_steps)
+    frames = log.read(lambda run: run.set(modell="m"), lambda run: run.step(**{"tokens": 1}), three_steps)
     reasons = frames["problems"]["reason"].to_list()
     assert "modell" in reasons[0]
     assert "tokens" in reasons[1]
@@ -504,7 +504,8 @@ def test_values_of_a_wrong_type_are_dropped_and_counted_for_their_source(log: Lo
 def test_columns_of_runs_and_steps_are_checked_too(log: Log) -> None:
     def tell(run: Run) -> None:
         run.set(model=["m"], score="high", scores=[{"name": 1}], outcome="won", ended_at=5)
-        run.step(input_tokens="many", thinking="loud", context=[{"start": "a", "stop": 2}])
+        run.step(input_tokens="many", thinking="loud")
+        run.update_step(context=[{"start": "a", "stop": 2}])
 
     frames = log.read(tell, three_steps)
     assert row(frames)["model"] is None

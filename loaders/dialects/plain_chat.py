@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from loaders.dialects.openai_chat import squeezed, write_text
+from loaders.dialects.openai_chat import has_think_tag, squeezed, write_text
 from loaders.dialects.text_tools import may_call, may_declare_tools
-from loaders.run import Run
+from loaders.run import Rows, Run
 from loaders.values import Object, as_time
 
 _ROLES: Final = frozenset(("system", "developer", "user", "assistant", "tool"))
@@ -54,16 +55,6 @@ class Message(Struct, gc=False, forbid_unknown_fields=True):
     thinking_blocks: UnsetType | None = UNSET
 
     @property
-    def is_ordinary(self) -> bool:
-        """Whether nothing in its texts stands for calls or definitions of tools."""
-        role, text = self.role, self.content
-        if not text:
-            return role in _ROLES
-        if role == "assistant":
-            return bool(self.tool_calls) or not may_call(text)
-        return role in _ROLES and (role != "system" or not may_declare_tools(text))
-
-    @property
     def is_openai(self) -> bool:
         """Whether only OpenAI's dialect has such a message."""
         return bool(
@@ -75,12 +66,27 @@ class Message(Struct, gc=False, forbid_unknown_fields=True):
         )
 
 
+def _are_ordinary(messages: Sequence[Message]) -> bool:
+    """Whether nothing in their texts stands for calls or definitions of tools."""
+    for message in messages:
+        role, text = message.role, message.content
+        if role == "assistant":
+            if text and not message.tool_calls and may_call(text):
+                return False
+        elif role not in _ROLES or (role == "system" and text and may_declare_tools(text)):
+            return False
+    return True
+
+
 # At most one kind of list can be told apart; a row with others is decoded in two goes.
 _Value = list[Message] | dict[str, Any] | str | int | float | bool | None
 _row = msgspec.json.Decoder(dict[str, _Value]).decode
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _messages = msgspec.json.Decoder(list[Message]).decode
 _value: Any = msgspec.json.Decoder[Any]().decode
+
+
+_rare = attrgetter("timestamp", "refusal", "function_call", "reasoning_details", "thinking_blocks")
 
 
 class PlainRows:
@@ -102,7 +108,7 @@ class PlainRows:
         if (
             row is None
             or not messages
-            or not all(message.is_ordinary for message in messages)
+            or not _are_ordinary(messages)
             or data.count(b'"') != _quotes_in(row, messages)
         ):
             self._patience -= 1
@@ -131,43 +137,48 @@ class PlainRows:
 
 
 def _quotes_in(row: Object, messages: Sequence[Message]) -> int:
-    """How many quotation marks a row has as text, if no key repeats and none is written in code."""
+    """How many quotation marks a row has as text, if no key repeats and none is written in code.
+
+    Two around each key and each text, and those that stand inside texts.
+    """
     rest = {name: value for name, value in row.items() if name != "messages"}
-    count = 2 + msgspec.json.encode(rest).count(b'"')
-    for message in messages:
-        count += 4 + message.role.count('"')
-        for text in (
-            message.content,
-            message.tool_call_id,
-            message.reasoning_content,
-            message.reasoning,
-            message.name,
-            message.timestamp,
-        ):
-            if text is not UNSET:
-                count += 4 + text.count('"') if type(text) is str else 2
-        if message.tool_calls is not UNSET:
-            count += 2
-            for call in message.tool_calls or ():
-                count += 2
-                for text in (call.id, call.type, call.function.name, call.function.arguments):
-                    if text is not UNSET:
-                        count += 2 if text is None else 4 + text.count('"')
-                if call.index is not UNSET:
-                    count += 2
-        for nothing in (
-            message.refusal,
-            message.function_call,
-            message.reasoning_details,
-            message.thinking_blocks,
-        ):
-            if nothing is None:
-                count += 2
-    return count
+    lists = [m.tool_calls for m in messages if m.tool_calls is not UNSET]
+    calls = [call for some in lists if some for call in some]
+    functions = [call.function for call in calls]
+    values: list[str | int | float | None] = [
+        *[m.content for m in messages if m.content is not UNSET],
+        *[m.tool_call_id for m in messages if m.tool_call_id is not UNSET],
+        *[m.reasoning_content for m in messages if m.reasoning_content is not UNSET],
+        *[m.reasoning for m in messages if m.reasoning is not UNSET],
+        *[m.name for m in messages if m.name is not UNSET],
+        *[call.id for call in calls if call.id is not UNSET],
+        *[call.type for call in calls if call.type is not UNSET],
+        *[call.index for call in calls if call.index is not UNSET],
+        *[function.name for function in functions if function.name is not UNSET],
+        *[function.arguments for function in functions if function.arguments is not UNSET],
+    ]
+    rare: list[str | float | None] = [
+        value
+        for m in messages
+        if m.timestamp is not UNSET
+        or m.refusal is None
+        or m.function_call is None
+        or m.reasoning_details is None
+        or m.thinking_blocks is None
+        for value in _rare(m)
+        if value is not UNSET
+    ]
+    texts = [value for value in values + rare if isinstance(value, str)]
+    keys = 1 + len(messages) + len(lists) + len(functions) + len(values) + len(rare)
+    around = 2 * (keys + len(messages) + len(texts))
+    return around + "".join(texts).count('"') + msgspec.json.encode(rest).count(b'"')
 
 
 def tell(run: Run, messages: Sequence[Message], pos: str) -> None:
     """Tell ordinary messages, which stand at ``pos``, to ``run``."""
+    if run.seq == 0 and (rows := _rows_of(run.index, messages, pos)) is not None:
+        run.tell_rows(rows)
+        return
     for index, message in enumerate(messages):
         where = f"{pos}/{index}"
         at = None if message.timestamp is UNSET else as_time(message.timestamp)
@@ -187,6 +198,133 @@ def tell(run: Run, messages: Sequence[Message], pos: str) -> None:
             run.user(text, place, actor=_set(message.name), at=at)
         else:
             run.system(text, place, actor=_set(message.name), at=at)
+
+
+def _rows_of(run: int, messages: Sequence[Message], pos: str) -> Rows | None:  # noqa: PLR0915
+    """What messages tell, as rows; one loop without calls, for this is where the time goes.
+
+    None where it takes more to tell them: times, thinking in tags or in two places, results without
+    an id, ids that repeat.
+    """
+    rows = Rows()
+    tell_event, tell_step, responses = rows.events.append, rows.steps.append, rows.responses
+    calls: dict[str, tuple[int, str | None]] = {}
+    seq, step, thoughts = 0, None, 0
+    for index, message in enumerate(messages):
+        where = f"{pos}/{index}"
+        role, text = message.role, message.content
+        if message.timestamp is not UNSET:
+            return None
+        if role == "assistant":
+            step = 0 if step is None else step + 1
+            thought, key = message.reasoning_content, "reasoning_content"
+            if message.reasoning:
+                if thought:
+                    return None
+                thought, key = message.reasoning, "reasoning"
+            if thought:
+                tell_step((step, seq, "text", len(thought), thoughts, where))
+                place = f"{where}/{key}"
+                tell_event(
+                    (
+                        run,
+                        seq,
+                        step,
+                        "thinking",
+                        None,
+                        thought,
+                        "text",
+                        None,
+                        None,
+                        None,
+                        None,
+                        place,
+                    )
+                )
+                seq, thoughts = seq + 1, thoughts + 1
+            else:
+                tell_step((step, seq, None, 0, thoughts, where))
+            if text:
+                if has_think_tag(text):
+                    return None
+                if not text.isspace():
+                    place = f"{where}/content"
+                    tell_event(
+                        (run, seq, step, "message", None, text, None, None, None, None, None, place)
+                    )
+                    seq += 1
+            if message.tool_calls:
+                for number, call in enumerate(message.tool_calls):
+                    function, call_id = call.function, call.id
+                    name = function.name
+                    if not name:
+                        name = None if name is UNSET else name
+                    if call_id in calls or not call_id:
+                        return None
+                    calls[call_id] = (seq, name)
+                    given, place = function.arguments, f"{where}/tool_calls/{number}"
+                    if given is UNSET:
+                        given = None
+                    tell_event(
+                        (
+                            run,
+                            seq,
+                            step,
+                            "tool_call",
+                            None,
+                            None,
+                            None,
+                            name,
+                            call_id,
+                            None,
+                            given,
+                            place,
+                        )
+                    )
+                    seq += 1
+            continue
+        name = message.name
+        if not name:
+            name = None if name is UNSET else name
+        place = f"{where}/content"
+        if type(text) is not str:
+            text, place = None, where
+        if role == "tool":
+            call_id, call_seq = message.tool_call_id, None
+            if not call_id:
+                return None
+            if call_id in calls:
+                call_seq, called = calls[call_id]
+                name = name or called
+                rows.answered.add(call_seq)
+            else:
+                rows.orphans += 1
+            responses += (str(name), "\0", "None" if text is None else text, "\0", "None")
+            tell_event(
+                (
+                    run,
+                    seq,
+                    step,
+                    "tool_result",
+                    None,
+                    text,
+                    None,
+                    name,
+                    call_id,
+                    call_seq,
+                    None,
+                    place,
+                )
+            )
+        elif role == "user":
+            rows.user = rows.user or text
+            tell_event((run, seq, step, "user", name, text, None, None, None, None, None, place))
+        else:
+            rows.system = rows.system or text
+            tell_event((run, seq, step, "system", name, text, None, None, None, None, None, place))
+        seq += 1
+    rows.calls = len(calls)
+    return rows
 
 
 def _tell_reply(run: Run, message: Message, where: str, at: datetime | None) -> None:
