@@ -197,7 +197,7 @@ def inspect_archive(path: Path, megabytes: float) -> dict[str, int]:
     written, count, calls, told = 0, 0, 0, []
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
         for name in source.names:
-            if not name.startswith("samples/") and name != "summaries.json":
+            if not name.startswith(("samples/", "summaries", "_journal/summaries", "header")):
                 target.writestr(name, source.read(name))
         while written < megabytes * 1e6:
             for sample in samples.values():
@@ -208,6 +208,10 @@ def inspect_archive(path: Path, megabytes: float) -> dict[str, int]:
                 calls += sum(event["event"] == "model" for event in sample["events"])
                 count, written = count + 1, written + len(data)
         target.writestr("summaries.json", json.dumps(told))
+        header = json.loads(source.read("header.json"))
+        header["eval"]["dataset"] |= {"samples": count, "sample_ids": [one["id"] for one in told]}
+        header["results"] |= {"total_samples": count, "completed_samples": count}
+        target.writestr("header.json", json.dumps(header))
     return {"samples": count, "calls of the model": calls}
 
 
