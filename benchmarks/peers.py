@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from loaders.archives import ZipArchive
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 STUDY = ROOT / "sample_logs" / "study" / "all" / "planner-1" / "inspect" / "none.eval"
+_RANDOM_ID = re.compile(r'"([A-Za-z0-9]{22})"')
 START, END = "<!-- peers -->", "<!-- /peers -->"
 
 MEASURE = """
@@ -188,9 +190,7 @@ class Failed(Exception):
 def inspect_archive(path: Path, megabytes: float) -> dict[str, int]:
     """The study's samples again and again under new names, with their summaries; what is in it."""
     source = ZipArchive(STUDY)
-    samples = {
-        name: json.loads(source.read(name)) for name in source.names if name.startswith("samples/")
-    }
+    samples = [source.read(name).decode() for name in source.names if name.startswith("samples/")]
     summaries = {
         (one["id"], one["epoch"]): one for one in json.loads(source.read("summaries.json"))
     }
@@ -200,11 +200,13 @@ def inspect_archive(path: Path, megabytes: float) -> dict[str, int]:
             if not name.startswith(("samples/", "summaries", "_journal/summaries", "header")):
                 target.writestr(name, source.read(name))
         while written < megabytes * 1e6:
-            for sample in samples.values():
-                new = {"id": f"{sample['id']}-{count}", "uuid": f"{sample['uuid'][:12]}{count:010}"}
+            for text in samples:  # Inspect's frames drop messages and events whose ids repeat
+                sample = json.loads(_RANDOM_ID.sub(rf'"\g<1>{count:05}"', text))
+                summary = summaries[sample["id"], sample["epoch"]]
+                new = {"id": f"{sample['id']}-{count}", "uuid": sample["uuid"]}
                 data = json.dumps({**sample, **new})
                 target.writestr(f"samples/{new['id']}_epoch_{sample['epoch']}.json", data)
-                told.append({**summaries[sample["id"], sample["epoch"]], **new})
+                told.append({**summary, **new})
                 calls += sum(event["event"] == "model" for event in sample["events"])
                 count, written = count + 1, written + len(data)
         target.writestr("summaries.json", json.dumps(told))
