@@ -1,19 +1,19 @@
-"""Compare arms on the same tasks: paired differences, exact tests, and what else differs."""
+"""Compare arms on the same tasks: paired differences, exact tests, and what speaks against them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
-from analysis import perturbations
+from analysis.arm_differences import differences, per_run_signals
 from analysis.confounding import immortal_labels
 from analysis.factors import factors
 from analysis.manipulation import stragglers
 from analysis.outcomes import columns, judged, pass_k
+from analysis.pairing import MIN_PAIRS, Pairing, pair_up
 from analysis.power import (
     Spread,
     alpha_of_looks,
@@ -24,8 +24,7 @@ from analysis.power import (
     tasks_needed,
 )
 from analysis.results import Result
-from analysis.signals import responses
-from analysis.uncertainty import Estimate, benjamini_hochberg, clustered_mean, holm, mcnemar_exact
+from analysis.uncertainty import benjamini_hochberg, clustered_mean, holm, mcnemar_exact
 from loaders import Trajectories
 from loaders.errors import DerailError
 
@@ -50,7 +49,6 @@ __all__ = [
     "tasks_needed",
 ]
 
-_MIN_PAIRS = 10
 _SCHEMA = {
     "a": pl.String,
     "b": pl.String,
@@ -68,35 +66,6 @@ _SCHEMA = {
     "tasks": pl.Int64,
     "unpaired": pl.Int64,
 }
-
-
-@dataclass(frozen=True)
-class Pairing:
-    """Runs of two arms side by side: a row per pair with the suffixes ``_a`` and ``_b``."""
-
-    a: str
-    b: str
-    pairs: pl.DataFrame
-    unpaired: int
-    repeated: int
-
-
-def pair_up(table: pl.DataFrame, by: str, a: str, b: str, pair: Sequence[str]) -> Pairing:
-    """Pair each run of arm ``a`` with the run of arm ``b`` that has the same ``pair`` columns.
-
-    Runs without a partner are left out and counted in ``unpaired``. Where several runs of one arm
-    share a key, they pair in order and ``repeated`` counts them.
-    """
-    order = pl.int_range(pl.len()).over(by, *pair)
-    numbered = table.with_columns(order.alias("_nth"))
-    left, right = (numbered.filter(pl.col(by) == name).drop(by) for name in (a, b))
-    keys = [*pair, "_nth"]
-    pairs = left.join(right, on=keys, suffix="_b", nulls_equal=True, maintain_order="left")
-    renamed = {name: f"{name}_a" for name in left.columns if name not in keys}
-    repeated = pairs.filter(pl.col("_nth") > 0).height
-    return Pairing(
-        a, b, pairs.rename(renamed), left.height + right.height - 2 * pairs.height, repeated
-    )
 
 
 def compare(
@@ -169,7 +138,7 @@ def _compared(pairing: Pairing) -> dict[str, Any]:
     a, b = pairs["success_a"].cast(pl.Int64), pairs["success_b"].cast(pl.Int64)
     estimate = clustered_mean((b - a).cast(pl.Float64).to_list(), pairs["task_a"].to_list())
     gained, lost = int((b > a).sum()), int((b < a).sum())
-    enough = pairs.height >= _MIN_PAIRS
+    enough = pairs.height >= MIN_PAIRS
     return {
         "a": pairing.a,
         "b": pairing.b,
@@ -228,7 +197,7 @@ def _pairing_warnings(pairings: list[Pairing]) -> list[str]:
             "Several pairs per task: McNemar's test takes them as independent, so quote the clustered interval "
             f"and p ({arms(clustered)})."
         )
-    if few := [pairing for pairing in pairings if 0 < pairing.pairs.height < _MIN_PAIRS]:
+    if few := [pairing for pairing in pairings if 0 < pairing.pairs.height < MIN_PAIRS]:
         warnings.append(f"Too few pairs for an interval: {arms(few)}.")
     return warnings
 
@@ -271,210 +240,3 @@ def p_text(p: float | None) -> str:
     if p < 0.0001:
         return "< .0001"
     return "= " + (f"{p:.4f}" if p < 0.01 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}").lstrip("0")
-
-
-# ---------------------------------------------------------------------- what else differs
-
-
-def differences(
-    runs: Trajectories,
-    by: str = "arm",
-    pair: Sequence[str] = ("task_id", "trial"),
-    baseline: str | None = None,
-) -> Result:
-    """What else differs between arms on the same tasks: behaviour, tool responses, thinking, length.
-
-    A row per signal and arm: ``a``, ``b``, ``signal``, ``total_a``, ``total_b`` (over paired runs;
-    means for rates), ``difference`` (mean of b - a per run) with ``low``, ``high``, ``p`` clustered by
-    task, ``p_adjusted`` (Benjamini-Hochberg over all rows), ``effect`` (difference over its standard
-    deviation), ``pairs``, ``tasks``. Signals that no run shows are left out. Sorted by evidence.
-    ``repeat_call``: a call that repeats the one before it, ``needless_repeat``: though its response
-    was in order; ``response_replaced``: share of identical
-    calls on the same task whose response differs between the arms (no p: tools with state differ
-    anyway).
-
-    It describes how arms differ; which of the differences made them succeed it can't tell.
-    """
-    keys = columns(pair, runs)
-    table = judged(runs, by, *keys).with_columns(pl.col(by).cast(pl.String))
-    arms = sorted(table[by].drop_nulls().unique().to_list())
-    if len(arms) < 2:
-        raise DerailError(f"{by!r} has fewer than two values among runs with a known outcome")
-    first = baseline or arms[0]
-    signals, answered = per_run_signals(runs), _first_responses(runs)
-    names = [name for name in signals.columns if name != "run"]
-    table = table.join(signals, on="run", how="left", maintain_order="left")
-    rows: list[dict[str, Any]] = []
-    members: list[pl.DataFrame] = []
-    for arm in arms:
-        if arm == first:
-            continue
-        pairing = pair_up(table, by, first, arm, keys)
-        if pairing.pairs.height < _MIN_PAIRS:
-            continue
-        for name in names:
-            row = _signal_row(pairing, name)
-            if row is not None:
-                rows.append(row)
-                members.append(_signal_members(pairing, name))
-        replaced = _response_replaced(answered, pairing)
-        if replaced is not None:
-            rows.append(replaced[0])
-            members.append(replaced[1])
-    p_adjusted = benjamini_hochberg([math.nan if row["p"] is None else row["p"] for row in rows])
-    schema = {
-        "a": pl.String,
-        "b": pl.String,
-        "signal": pl.String,
-        "total_a": pl.Float64,
-        "total_b": pl.Float64,
-        **dict.fromkeys(("difference", "low", "high", "p", "p_adjusted", "effect"), pl.Float64),
-        "pairs": pl.Int64,
-        "tasks": pl.Int64,
-    }
-    frame = pl.DataFrame(
-        [
-            {**row, "p_adjusted": None if math.isnan(p) else p}
-            for row, p in zip(rows, p_adjusted, strict=True)
-        ],
-        schema=schema,
-    ).sort("p", pl.col("effect").abs(), descending=[False, True], nulls_last=True)
-    return Result(
-        kind="differences",
-        title=f"What else differs between arms of {by!r}",
-        frame=frame,
-        method=f"Paired by {', '.join(keys)}; mean difference per run, CR1 clustered by task; "
-        "Benjamini-Hochberg over all rows.",
-        keys=("a", "b", "signal"),
-        members=pl.concat(members) if members else pl.DataFrame(schema={
-            **dict.fromkeys(("a", "b", "signal", "trajectory_id", "role"), pl.String)}),
-        source=runs,
-        warnings=("These differences go with the arms; they are not shown to cause the outcome.",),
-    )  # fmt: skip
-
-
-def per_run_signals(runs: Trajectories) -> pl.DataFrame:
-    """Numbers that describe each run: a row per run, a column per signal.
-
-    Perturbation codes, ``repeat_call`` and ``needless_repeat`` (not after a broken response) as
-    counts, ``steps``, ``tool_calls``, ``output_tokens``, ``reasoning_tokens``, ``thinking_blocks``, ``thinking_dropped`` (calls that missed some).
-    """
-    base = runs.trajectories.select("run", "steps", "output_tokens", "reasoning_tokens").collect()
-    codes = perturbations.detect(runs)
-    counted = codes.group_by("run").agg(
-        (pl.col("code") == code).sum().alias(code) for code in perturbations.codes()
-    )
-    kinds = runs.events.group_by("run").agg(
-        (pl.col("kind") == "tool_call").sum().alias("tool_calls"),
-        (pl.col("kind") == "thinking").sum().alias("thinking_blocks"),
-    )
-    dropped = runs.steps.group_by("run").agg(
-        (pl.col("history_edit") == "thinking_dropped").sum().alias("thinking_dropped")
-    )
-    repeats = (
-        perturbations.repeats(runs, codes)
-        .group_by("run")
-        .agg(pl.len().alias("repeat_call"), (~pl.col("is_retry")).sum().alias("needless_repeat"))
-    )
-    frame = base
-    counts = [repeats, kinds.collect(), dropped.collect(), counted]
-    for part in counts:
-        frame = frame.join(part, on="run", how="left", maintain_order="left")
-    filled = [name for part in counts for name in part.columns if name != "run"]
-    return frame.with_columns(pl.col(filled).fill_null(0).cast(pl.Int64))
-
-
-def _signal_row(pairing: Pairing, name: str) -> dict[str, Any] | None:
-    known = pairing.pairs.drop_nulls([f"{name}_a", f"{name}_b"])
-    a, b = known[f"{name}_a"].cast(pl.Float64), known[f"{name}_b"].cast(pl.Float64)
-    if known.height < _MIN_PAIRS or (a.sum() == 0 and b.sum() == 0):
-        return None
-    estimate = clustered_mean((b - a).to_list(), known["task_a"].to_list())
-    return _row(pairing, name, (float(a.sum()), float(b.sum())), estimate, (b - a).std())
-
-
-def _row(
-    pairing: Pairing, name: str, totals: tuple[float, float], estimate: Estimate, spread: Any
-) -> dict[str, Any]:
-    return {
-        "a": pairing.a,
-        "b": pairing.b,
-        "signal": name,
-        "total_a": totals[0],
-        "total_b": totals[1],
-        "difference": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
-        "p": estimate.p,
-        "effect": estimate.value / spread if spread else None,
-        "pairs": estimate.n,
-        "tasks": estimate.clusters,
-    }
-
-
-def _signal_members(pairing: Pairing, name: str) -> pl.DataFrame:
-    shared = [
-        pl.lit(pairing.a).alias("a"),
-        pl.lit(pairing.b).alias("b"),
-        pl.lit(name).alias("signal"),
-    ]
-    return pl.concat(
-        [
-            pairing.pairs.filter(pl.col(f"{name}_{side}") > 0).select(
-                *shared,
-                pl.col(f"trajectory_id_{side}").alias("trajectory_id"),
-                pl.lit(arm).alias("role"),
-            )
-            for side, arm in (("a", pairing.a), ("b", pairing.b))
-        ]
-    )
-
-
-def _first_responses(runs: Trajectories) -> pl.DataFrame:
-    """The first response to each call of a run: ``run``, ``tool``, ``arguments``, ``text``."""
-    return (
-        responses(runs)
-        .filter(pl.col("arguments").is_not_null())
-        .unique(["run", "tool", "arguments"], keep="first", maintain_order=True)
-        .select("run", "tool", "arguments", "text")
-    )
-
-
-def _response_replaced(
-    answered: pl.DataFrame, pairing: Pairing
-) -> tuple[dict[str, Any], pl.DataFrame] | None:
-    """Share of identical calls on the same task whose first response differs between the arms."""
-    pairs = pairing.pairs.select("run_a", "run_b", "task_a", "trajectory_id_a", "trajectory_id_b")
-    same = (
-        pairs.join(answered, left_on="run_a", right_on="run")
-        .join(
-            answered,
-            left_on=["run_b", "tool", "arguments"],
-            right_on=["run", "tool", "arguments"],
-            suffix="_b",
-            nulls_equal=True,
-        )
-        .with_columns((pl.col("text").ne_missing(pl.col("text_b"))).alias("differs"))
-    )
-    if same.height < _MIN_PAIRS or not same["differs"].any():
-        return None
-    estimate = clustered_mean(same["differs"].cast(pl.Float64).to_list(), same["task_a"].to_list())
-    row = _row(pairing, "response_replaced", (0.0, estimate.value), estimate, same["differs"].std())
-    row["p"] = None  # a share is above zero by construction
-    shared = [
-        pl.lit(pairing.a).alias("a"),
-        pl.lit(pairing.b).alias("b"),
-        pl.lit("response_replaced").alias("signal"),
-    ]
-    changed = same.filter("differs")
-    members = pl.concat(
-        [
-            changed.select(
-                *shared,
-                pl.col(f"trajectory_id_{side}").alias("trajectory_id"),
-                pl.lit(arm).alias("role"),
-            ).unique(maintain_order=True)
-            for side, arm in (("a", pairing.a), ("b", pairing.b))
-        ]
-    )
-    return row, members

@@ -8,7 +8,7 @@ from typing import Final
 
 import polars as pl
 
-from analysis.outcomes import columns, task_of
+from analysis.outcomes import columns, named_task, task_of
 from analysis.parts import part_by_part
 from analysis.signals import responses
 from analysis.uncertainty import clustered_mean
@@ -30,6 +30,16 @@ WHOLE: Final = {
 }
 SAME_CALLS: Final = "same calls"
 _MIN_CLUSTERS: Final = 5
+
+
+def roots(runs: Trajectories, *names: str) -> pl.DataFrame:
+    """Runs that are no subagent's, with the fingerprints of their axes and their ``task``."""
+    wanted = dict.fromkeys(("run", "trajectory_id", "task_id", "benchmark", *AXES, *names))
+    return (
+        runs.trajectories.filter(pl.col("parent_id").is_null())
+        .select(*wanted, named_task().alias("task"))
+        .collect()
+    )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from typing import Final
 
 import polars as pl
 
-from analysis.ablation import pair_up
 from analysis.confounding import (
     Finding,
     difficulty_and_exposure,
@@ -17,6 +16,7 @@ from analysis.confounding import (
 )
 from analysis.manipulation import Expected, manipulation, stragglers
 from analysis.outcomes import columns, judged
+from analysis.pairing import pair_up
 from analysis.results import Result, empty_members
 from loaders import Trajectories
 

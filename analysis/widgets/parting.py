@@ -7,8 +7,8 @@ from typing import Final
 
 import polars as pl
 
-from analysis.ablation import pair_up
 from analysis.outcomes import columns, task_of
+from analysis.pairing import pair_up
 from loaders import Trajectories
 
 RELATIONS: Final = ("gained", "lost", "both succeed", "both fail", "outcome unknown")
