@@ -82,8 +82,8 @@ def hazard(
     trouble; a random intercept alone would still be confounded. ``auto`` takes the second where at
     least 10 tasks have two runs or more on average.
 
-    Raises ``DerailError`` for "ever" exposures, for an unknown one, and where no run is known to have
-    ended so.
+    Raises ``DerailError`` for "ever" exposures, for an unknown one, where no run is known to have ended
+    so, and where no log holds model calls.
 
     >>> import loaders
     >>> found = hazard(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"), model="clustered")
@@ -95,6 +95,11 @@ def hazard(
     arms = columns(by, runs)
     risk = at_risk(runs, end, arms)
     rows, groups = counted_periods(runs, risk, arms), risk.groups
+    if rows.is_empty():
+        raise DerailError(
+            "no run with a known outcome has a model call in its log, so there is no call at which one "
+            "could break"
+        )
     names = _chosen(wanted, groups)
     _check_interactions(interactions, names)
     refusals = {name: _refusal(rows, name) for name in names}

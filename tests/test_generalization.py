@@ -17,6 +17,7 @@ from small import runs_of
 import loaders
 from analysis import generalization as g
 from analysis.plots import to_svg
+from analysis.variance import Cube, components_of, cube_of, intervals, without_each_task
 from loaders import DerailError, Trajectories
 
 
@@ -104,8 +105,6 @@ def test_equal_cells_give_restricted_maximum_likelihood() -> None:
 @pytest.mark.parametrize(("trials", "keep"), [(2, 1.0), (3, 0.5)])
 def test_planted_components_are_found_without_bias_in_any_design(trials: int, keep: float) -> None:
     """Unclipped estimates, averaged over data sets, are the planted variances."""
-    from analysis.variance import components_of, cube_of
-
     rng = np.random.default_rng(7)
     found = []
     for _ in range(150):
@@ -118,18 +117,52 @@ def test_planted_components_are_found_without_bias_in_any_design(trials: int, ke
     assert (error < 0.03).all()
 
 
-def test_intervals_cover_what_tasks_make_uncertain() -> None:
-    rng = np.random.default_rng(11)
-    hits = {"task": 0, "model": 0, "residual": 0}
-    fixed = rng.normal(0, SD["m"], (4, 1, 1))
-    truth = {"task": SD["t"] ** 2, "model": fixed.var(ddof=1), "residual": SD["e"] ** 2}
-    for _ in range(40):
-        expected = fixed + rng.normal(0, SD["t"], (1, 1, 60)) + rng.normal(0, SD["mt"], (4, 1, 60))
-        frame = g.components(as_runs(scored(rng, expected, 2)), outcome="score").frame
-        for name, low, high in frame.select("component", "low", "high").iter_rows():
-            if name in hits:
-                hits[name] += low <= truth[name] <= high
-    assert min(hits.values()) >= 34
+def held(tasks: int, draws: int, of_tasks: float, shape: str = "normal") -> dict[str, np.ndarray]:
+    """How often intervals of the components and of their shares hold, by component; 4 models, 2 trials."""
+    rng = np.random.default_rng(tasks)
+    effect = {"normal": rng.standard_normal, "flat": lambda n: rng.uniform(-1, 1, n) * 3**0.5}[
+        shape
+    ]
+    found: dict[str, list[np.ndarray]] = {"variance": [], "share": []}
+    for _ in range(draws):
+        models = rng.normal(0, SD["m"], (4, 1, 1))
+        score = models + of_tasks * effect((1, tasks, 1)) + SD["mt"] * effect((4, tasks, 1))
+        score = score + SD["e"] * effect((4, tasks, 2))
+        score -= score.mean()
+        cube = Cube(np.full((4, tasks), 2.0), score.sum(2), (score**2).sum(2))
+        point, left_out = components_of(cube), without_each_task(cube)
+        truth = np.array([models.var(ddof=1), of_tasks**2, SD["mt"] ** 2, SD["e"] ** 2])
+        told = intervals(cube, point, left_out, 0.95)
+        for which, name in enumerate(found):
+            true = truth if name == "variance" else truth / truth.sum()
+            low = np.array([max(both[which].low, 0) for both in told])
+            high = np.array([max(both[which].high, 0) for both in told])
+            found[name].append((low <= true) & (true <= high))
+    return {name: np.mean(rows, axis=0) for name, rows in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "of_tasks", "shape"),
+    [(12, 0.8, "normal"), (60, 0.8, "normal"), (30, 0.0, "normal"), (20, 0.8, "flat")],
+)
+def test_intervals_hold_for_few_tasks_and_where_there_is_nothing(
+    tasks: int, of_tasks: float, shape: str
+) -> None:
+    """Percentiles of a bootstrap would hold .84 of the time for the tasks' component of 12 tasks."""
+    for coverage in held(tasks, 300, of_tasks, shape).values():
+        assert (coverage > 0.9).all()
+        assert coverage.mean() < 0.99
+
+
+def test_leaving_out_a_task_gives_the_components_of_the_others() -> None:
+    rng = np.random.default_rng(3)
+    table = scored(rng, effects(rng, 3, 2, 9), trials=3, keep=0.7).rename(
+        {"score": "y", "t": "task"}
+    )
+    left_out = without_each_task(cube_of(table, ["m", "s"]))
+    for task in range(9):
+        rest = components_of(cube_of(table.filter(pl.col("task") != task), ["m", "s"]))
+        np.testing.assert_allclose(left_out[task], rest, atol=1e-10)
 
 
 def test_without_trials_the_residual_is_part_of_the_highest_interaction() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 from simulate import Planted, simulate
+from small import runs_of
 
 import loaders
 from analysis import breakdown
@@ -151,3 +152,9 @@ def test_a_saturated_person_period_is_kaplan_meier() -> None:
     curve = KaplanMeierFitter().fit(last["step"].to_numpy() + 1, last["event"].to_numpy())
     expected = [float(curve.predict(step + 1)) for step in steps]
     np.testing.assert_allclose(survival, expected, atol=1e-10)
+
+
+def test_logs_without_model_calls_are_told_apart_from_models_that_do_not_fit() -> None:
+    outcomes = [{"run": n, "task_id": f"t{n % 3}", "success": n % 2 == 0} for n in range(12)]
+    with pytest.raises(DerailError, match="model call in its log"):
+        breakdown.hazard(runs_of(outcomes))
