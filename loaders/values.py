@@ -25,14 +25,15 @@ def is_array(value: object) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
 
 
-def as_object(value: object) -> Object:
+def as_object(value: Any) -> Object:
     """The value if it is an object, else an empty one."""
-    return value if is_object(value) else {}
+    # Not by way of is_object, which would double the time of what readers call most.
+    return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType]
 
 
-def as_array(value: object) -> list[Any]:
+def as_array(value: Any) -> list[Any]:
     """The value if it is an array, else an empty one."""
-    return value if is_array(value) else []
+    return value if isinstance(value, list) else []  # pyright: ignore[reportUnknownVariableType]
 
 
 def place_of(owner: Object, key: str, pos: str) -> str:

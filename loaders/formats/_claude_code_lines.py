@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw, Struct, field
 
-from loaders.dialects.anthropic import usage_columns
 from loaders.errors import UnreadableRecord
 from loaders.jsontext import decode
 from loaders.sources import Source
@@ -26,6 +25,7 @@ from loaders.values import (
     as_time,
     is_array,
     is_object,
+    total,
 )
 
 PLAIN_BLOCKS = frozenset({"text", "thinking", "tool_use", "tool_result"})
@@ -113,20 +113,19 @@ class Usage(Struct, gc=False):
     speed: Any = None
 
     @property
-    def columns(self) -> dict[str, int | None]:
-        """Columns of the steps table."""
-        columns = usage_columns(
-            {
-                "input_tokens": self.input_tokens,
-                "output_tokens": self.output_tokens,
-                "cache_read_input_tokens": self.cache_read_input_tokens,
-                "cache_creation_input_tokens": self.cache_creation_input_tokens,
-            }
-        )
+    def counts(self) -> tuple[int | None, int | None, int | None, int | None]:
+        """Tokens of the input, the output, the reasoning in it, and the input's from the cache.
+
+        The log's own input tokens leave out what came from or went to the cache.
+        """
+        fresh, cached = as_int(self.input_tokens), as_int(self.cache_read_input_tokens)
+        written = as_int(self.cache_creation_input_tokens)
+        if cached is not None or written is not None:
+            fresh = total(fresh, written, cached)
+        reasoning = None
         if self.output_tokens_details is not None:
-            details = as_object(self.output_tokens_details)
-            columns["reasoning_tokens"] = as_int(details.get("thinking_tokens"))
-        return columns
+            reasoning = as_int(as_object(self.output_tokens_details).get("thinking_tokens"))
+        return fresh, as_int(self.output_tokens), reasoning, cached
 
 
 class _Edit(Struct, gc=False):

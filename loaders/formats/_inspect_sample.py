@@ -30,6 +30,7 @@ Placed = tuple[str, Any]
 """An item and its position in the source."""
 
 _REFERENCES = ("attachment://", "tc://")
+_MARKS = (b'"attachment:', b'"tc:', b"\\u00")
 _REQUEST_KEYS = ("messages", "contents", "input", "inputs", "prompt")
 _CHUNK = re.compile(r"^(?P<start>\d+)\.json$")
 
@@ -39,12 +40,13 @@ class Sample:
 
     ``pool`` holds the messages of model inputs and ``requests`` those of raw requests; what stands
     in place is added at their ends, so that both are always named by a number. ``missing`` holds
-    the references that lead nowhere.
+    the references that lead nowhere. ``may_refer``: whether there can be references at all.
     """
 
-    def __init__(self, record: Object, pos: str) -> None:
+    def __init__(self, record: Object, pos: str, *, may_refer: bool = True) -> None:
         self.record = record
         self.pos = pos
+        self._may_refer = may_refer
         pooled = as_object(record.get("events_data"))
         transcript = as_object(record.get("transcript"))  # before November 2024
         events, where = record.get("events"), "events"
@@ -80,6 +82,8 @@ class Sample:
 
     def resolve(self, value: Any) -> Any:
         """The value with every reference to an attachment replaced by what it refers to."""
+        if not self._may_refer:
+            return value
         if isinstance(value, str):
             if not value.startswith(_REFERENCES):
                 return value
@@ -131,6 +135,14 @@ class Sample:
             self._request_numbers[content] = len(self.requests)
             self.requests.append(item)
         return self._request_numbers[content]
+
+
+def may_refer(data: bytes) -> bool:
+    """Whether a sample may hold references; where it holds none, its values are as they stand.
+
+    A letter of theirs could also be written in code, which then counts as a reference.
+    """
+    return any(mark in data for mark in _MARKS)
 
 
 def _placed(items: Any, pos: str) -> list[Placed]:

@@ -86,6 +86,7 @@ _SPAWNERS = frozenset({"Task", "Agent"})
 _EXIT_CODE = re.compile(r"Exit code (\d{1,9})\b")
 _AGENT_FILE = re.compile(r"agent-(.+?)\.jsonl")
 _NOTHING_NOTED = Outcome()
+_NO_COUNTS = (None, None, None, None)
 
 
 def sniff(head: Head) -> bool:
@@ -211,6 +212,7 @@ class _Telling:
             if error is None and (line.error is not None or line.is_aborted_mid_stream):
                 error = line.call_error
         first = group[0]
+        fresh, output, reasoning, cached = _NO_COUNTS if usage is None else usage.counts
         request = first.line.request_id
         number = self.run.step(
             agent=self.name,
@@ -220,7 +222,10 @@ class _Telling:
             error=error,
             history_edit=edit or (self.edit_of.get(request or "") if self.edit_of else None),
             source_pos=first.pos,
-            **({} if usage is None else usage.columns),
+            input_tokens=fresh,
+            output_tokens=output,
+            reasoning_tokens=reasoning,
+            cached_tokens=cached,
         )
         if request is not None:
             self.step_of[request] = number
@@ -338,11 +343,12 @@ class _Telling:
                 error_type = "tool_use_error"
         if noted.interrupted or noted.was_interrupted:
             error_type = error_type or "interrupted"
+        call_id = block.tool_use_id
         seq = self.run.result(
             text,
             pos,
-            call_id=block.tool_use_id,
-            by_order=block.tool_use_id is None,
+            call_id=call_id,
+            by_order=call_id is None,
             is_error=is_error,
             error_type=error_type,
             exit_code=exit_code,
@@ -353,8 +359,8 @@ class _Telling:
         )
         if noted is _NOTHING_NOTED:
             return
-        if (notes := noted.notes) and block.tool_use_id:
-            self.notes.results[block.tool_use_id] = notes
+        if call_id and (notes := noted.notes):
+            self.notes.results[call_id] = notes
         child = noted.agent_id
         if child is not None and child not in self.spawned:
             self.spawned.add(child)

@@ -35,7 +35,7 @@ from loaders.errors import UnreadableRecord
 from loaders.formats import _inspect_ignored
 from loaders.formats._inspect_events import sample_of
 from loaders.formats._inspect_parts import usage_columns
-from loaders.formats._inspect_sample import Sample
+from loaders.formats._inspect_sample import Sample, may_refer
 from loaders.formats._inspect_transcript import Transcript
 from loaders.jsontext import decode
 from loaders.rows import metadata_of
@@ -111,10 +111,11 @@ def read(source: Source, out: Builder) -> None:
             if is_chunked:
                 sample = Sample.in_chunks(archive, folder)
             else:
-                record = sample_of(archive.read(member))
+                data = archive.read(member)
+                record = sample_of(data)
                 if not is_object(record):
                     raise UnreadableRecord("the sample is no object", member)
-                sample = Sample(record, f"{member}#")
+                sample = Sample(record, f"{member}#", may_refer=may_refer(data))
             _tell(out, log, sample)
 
 
@@ -164,12 +165,13 @@ def _tell(out: Builder, log: Object, sample: Sample) -> None:
 
 
 def _times(sample: Sample) -> dict[str, Any]:
-    stamps = [as_time(as_object(event).get("timestamp")) for _, event in sample.events]
-    known = [stamp for stamp in stamps if stamp is not None]
-    return {
-        "started_at": as_time(sample.record.get("started_at")) or min(known, default=None),
-        "ended_at": as_time(sample.record.get("completed_at")) or max(known, default=None),
-    }
+    start = as_time(sample.record.get("started_at"))
+    end = as_time(sample.record.get("completed_at"))
+    if start is None or end is None:  # as in older logs
+        stamps = [as_time(as_object(event).get("timestamp")) for _, event in sample.events]
+        known = [stamp for stamp in stamps if stamp is not None]
+        start, end = start or min(known, default=None), end or max(known, default=None)
+    return {"started_at": start, "ended_at": end}
 
 
 def _tell_environment(run: Run, record: Object, spec: Object) -> None:
