@@ -183,3 +183,30 @@ SHOWS_FILES: Final = (
 )
 """A command whose output is what files hold, so that an error in it is a text about an error. Not a
 ``cat > file <<EOF``, which writes one."""
+
+NOTHING: Final = r'^\s*(?:\[\]|\{\}|null|None|"")?\s*$'
+
+# One regular expression for all texts: the rules' own cost many times as much. Each of them matches only
+# where one of these does (a test draws texts from every rule and holds this to it).
+_NEEDED = (
+    # whatever tells of an error
+    r"error|exception|traceback|fatal|fail|denied|reject|declined|abort|interrupt|cancel|kill|refus|cannot|can't|"
+    r"could ?n[o']t|could not|unable|not allowed|not found|did not|does ?n[o']t|does not|not unique|must |unknown|"
+    r"unsupported|unrecogni|exceeded|reached|time[d ]? ?out|output after|bad |usage|invalid|illegal|missing|"
+    r"(?:status|code)(?: code)?:? ?[45]\d\d|panic|uncaught|goroutine|core dumped|segmentation|compilation|",
+    # strerror
+    r"already |too (?:long|large|many|few)|broken pipe|busy|directory non|not empty|exists|not implemented|ioctl|"
+    r"is a directory|not a |not known|unreachable|no route|no space|no such|not permitted|not supported|"
+    r"read-only|unavailable|",
+    # getopt, shells and build tools
+    r"requires an|ambiguous|operand|argument|you may|paths must|for more information|unexpected|unbound|"
+    r"(?:awk|sed|jq|bc|perl|curl|wget|ld): |\*\*\*|build stopped|node\.js v|(?-i:E: [A-Z])|",
+    # cut, injected, unchanged, cached
+    r"truncated|clipped|elided|omitted|ignore |<\|im_|<information|(?:system|assistant)\s*:|no change|"
+    r"nothing to|no replacement|no match|cache|stale|outdated|out.of.date|",
+    # statuses, in words and in JSON, whose keys may be escaped
+    r'exit|returncode|"(?:success|ok)"\s*:\s*"?false|"(?:status_?code|code)"\s*:\s*"?\+?0*[45]\d\d|'
+    r"\\u00[4-7]|",
+)
+NEEDED: Final = f"(?i){''.join(_NEEDED)}{ZERO_WIDTH[:-1]}{CONTROL[1:]}"
+"""Anything without which no rule for a text can match; as one search through the whole of it."""

@@ -128,7 +128,7 @@ _OTHERS = (
 
 def _seen(runs: Trajectories) -> pl.DataFrame:
     """What the rules find in the hidden responses, the better evidence first."""
-    alone, table = rules.alone(rules.with_features(_hidden(responses(runs))))
+    alone, table = rules.alone(_hidden(responses(runs)))
     tools = Tools(lambda _: table)
     tools.add(runs, table)
     return pl.concat([alone, within_runs(table), tools.unlike()])

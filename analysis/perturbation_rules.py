@@ -7,7 +7,7 @@ from typing import Final
 import polars as pl
 
 from analysis import perturbation_messages as said
-from analysis.signals import family_of
+from analysis.signals import family_of, of_tools
 
 _TELLING_KEYS = r'"(?:error|error_message|exception|status|success|ok|isError|is_error|status_code|statusCode|code)"\s*:|\\u'
 _FAILED = (("success", "false"), ("ok", "false"), ("isError", "true"), ("is_error", "true"))
@@ -15,33 +15,56 @@ ENDS: Final = 400
 KEYS: Final = ("run", "trajectory_id", "seq", "step", "tool")
 
 
-def with_features(table: pl.DataFrame) -> pl.DataFrame:
-    """Add what several rules look at: both ends of the text, JSON validity, an error message."""
+def first_look(table: pl.DataFrame) -> pl.DataFrame:
+    """Add what all responses are looked at for: the tool's family, length, JSON, and whether to look closer.
+
+    ``close``: a flag, a status or one of the words that the rules need (``said.NEEDED``) is there. One
+    search goes through all texts; only the close ones, few in most logs, are for the rules.
+    """
     text = pl.col("text").fill_null("")
+    table = table.join(
+        of_tools(table, family=family_of(pl.col("tool"))),
+        on="tool", how="left", nulls_equal=True, maintain_order="left",
+    ).with_columns(
+        text.str.len_chars().alias("chars"),
+        text.str.contains(r"^\s*[\[{]").alias("json_like"),
+        (
+            text.str.contains(said.NEEDED)
+            | text.str.contains(said.NOTHING)
+            | pl.col("is_error").fill_null(value=False)
+            | (pl.col("exit_code") != 0).fill_null(value=False)
+            | pl.col("truncated").fill_null(value=False)
+            | pl.col("injected").is_not_null()
+        ).alias("close"),
+    )  # fmt: skip
+    parsed = pl.when("json_like").then(pl.col("text").str.json_path_match("$"))
+    return table.with_columns(parsed.is_not_null().alias("json"))
+
+
+def command_of() -> pl.Expr:
+    """The command of a shell tool in the arguments of its call, as JSON escapes it; else the arguments."""
     quoted = r'"((?:[^"\\]|\\.)*)"'
     arguments = pl.col("arguments")
-    chars = text.str.len_chars()
+    return pl.coalesce(
+        arguments.str.extract(rf'"-l?c"\s*,\s*{quoted}'),
+        arguments.str.extract(rf'"(?:command|cmd|action|script)"\s*:\s*{quoted}'),
+        arguments,
+    )
+
+
+def closer_look(table: pl.DataFrame) -> pl.DataFrame:
+    """Add what the rules read: both ends of the text, the command, a status or an error message in it."""
+    text = pl.col("text").fill_null("")
     both = (
-        pl.when(chars <= 2 * ENDS)
+        pl.when(pl.col("chars") <= 2 * ENDS)
         .then(text)
         .otherwise(pl.concat_str(text.str.head(ENDS), pl.lit("\n"), text.str.tail(ENDS)))
     )
-    table = table.with_columns(
-        both.alias("ends"),
-        family_of(pl.col("tool")).alias("family"),
-        pl.coalesce(
-            arguments.str.extract(rf'"-l?c"\s*,\s*{quoted}'),
-            arguments.str.extract(rf'"(?:command|cmd|action|script)"\s*:\s*{quoted}'),
-            arguments,
-        ).alias("command"),
-        pl.coalesce(both.str.extract(said.STATUS, group) for group in (1, 2))
+    table = table.with_columns(both.alias("ends"), command_of().alias("command")).with_columns(
+        pl.coalesce(pl.col("ends").str.extract(said.STATUS, group) for group in (1, 2))
         .cast(pl.Int64, strict=False)
-        .alias("told_status"),
-        text.str.contains(r"^\s*[\[{]").alias("json_like"),
-        chars.alias("chars"),
+        .alias("told_status")
     )
-    parsed = pl.when("json_like").then(pl.col("text").str.json_path_match("$"))
-    table = table.with_columns(parsed.is_not_null().alias("json"))
     # Only a response that has one of the keys is parsed for each of them; a key may be escaped.
     own = pl.when(pl.col("json") & text.str.contains(_TELLING_KEYS)).then(pl.col("text"))
     reason = [own.str.json_path_match(f"$.{key}") for key in ("message", "reason", "detail")]
@@ -97,10 +120,15 @@ def hits(
     )
 
 
-def alone(table: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """What responses show by themselves, the better evidence first; and all of them with ``broken``."""
+def alone(table: pl.DataFrame, *, every: bool = False) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What responses show by themselves, the better evidence first; and all of them with ``broken``.
+
+    ``every``: look closely at all of them, to the same result.
+    """
+    table = first_look(table)
+    close = closer_look(table if every else table.filter("close"))
     hits = pl.concat(
-        [from_flags(table), from_status(table), from_json(table), from_patterns(table)]
+        [from_flags(close), from_status(close), from_json(close), from_patterns(close)]
     )
     broken = hits.select("run", "seq", pl.lit(value=True).alias("broken")).unique()
     table = table.join(broken, on=["run", "seq"], how="left", maintain_order="left")
@@ -211,8 +239,7 @@ def from_patterns(table: pl.DataFrame) -> pl.DataFrame:
     broken_build = pl.any_horizontal(
         ends.str.contains(pattern) for pattern in (*said.BUILD, *said.TESTS)
     )
-    stripped = pl.col("text").fill_null("").str.strip_chars()
-    is_empty = stripped.is_in(["", "[]", "{}", "null", "None", '""'])
+    is_empty = pl.col("text").fill_null("").str.contains(said.NOTHING)
     return pl.concat(
         [
             hits(

@@ -13,7 +13,7 @@ from typing import Final
 import polars as pl
 
 from analysis import perturbation_messages as said
-from analysis.perturbation_rules import KEYS, hits
+from analysis.perturbation_rules import KEYS, command_of, hits
 from loaders import Trajectories
 
 MIN_JSON_RESPONSES: Final = 20
@@ -196,7 +196,7 @@ def _no_json(table: pl.DataFrame) -> pl.DataFrame:
     """Unbroken responses that are no JSON and look like it, or like what is left of it."""
     text = pl.col("text")
     tells = pl.col("family").is_in(["function", "web"]) | pl.col("family").is_null()
-    shows_files = pl.col("command").str.contains(said.SHOWS_FILES).fill_null(value=False)
+    shows_files = command_of().str.contains(said.SHOWS_FILES).fill_null(value=False)
     return (
         table.filter(~pl.col("json"), ~pl.col("broken"), pl.col("chars") > 0)
         .filter(pl.col("json_like") | text.str.contains(said.JSON_REMAINS))

@@ -71,7 +71,7 @@ def known_truth(runs: Trajectories) -> pl.DataFrame:
     """
     flag = pl.col("is_error").fill_null(value=False)
     status = pl.coalesce("exit_code", "told_status")
-    table = rules.with_features(responses(runs)).filter(
+    table = rules.closer_look(rules.first_look(responses(runs))).filter(
         pl.col("is_error").is_not_null() | status.is_not_null()
     )
     flagged = flag | (status != 0).fill_null(value=False)

@@ -106,9 +106,9 @@ def detect(runs: Trajectories) -> pl.DataFrame:
 @once_for_each_set
 def _detected(runs: Trajectories) -> pl.DataFrame:
     hits: list[pl.DataFrame] = []
-    tools = Tools(lambda part: rules.alone(rules.with_features(responses(part)))[1])
+    tools = Tools(lambda part: rules.alone(responses(part))[1])
     for part in runs.parts():
-        alone, table = rules.alone(rules.with_features(responses(part)))
+        alone, table = rules.alone(responses(part))
         tools.add(part, table)
         hits += [alone, within_runs(table), _context_limits(part)]
     return _named(pl.concat([*hits, tools.unlike()]))
@@ -142,13 +142,13 @@ def _named(hits: pl.DataFrame) -> pl.DataFrame:
 
 
 def _context_limits(runs: Trajectories) -> pl.DataFrame:
-    says_so = (pl.col("kind") == "error") & pl.col("text").str.contains(
-        said.MEANING["context_limit"]
-    )
+    kind = pl.col("kind")
+    says_so = pl.col("text").str.contains(said.MEANING["context_limit"]).fill_null(value=False)
     table = (
-        runs.events.filter((pl.col("kind") == "compaction") | says_so)
-        .select(*rules.KEYS, "injected", "kind")
+        runs.events.filter(kind.is_in(["compaction", "error"]))
+        .select(*rules.KEYS, "injected", "kind", "text")
         .collect()
+        .filter((kind == "compaction") | says_so)
     )
     return rules.hits(
         table,

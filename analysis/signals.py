@@ -45,35 +45,41 @@ def responses(runs: Trajectories) -> pl.DataFrame:
     ``is_read`` (the tool only looks, by its name), ``writes`` (calls so far in this run that may have
     changed something).
     """
-    tool = pl.col("tool").fill_null("")
-    may_write = ~tool.str.contains(IS_READ)
-    calls = runs.events.filter(pl.col("kind") == "tool_call").select(
-        "run",
-        pl.col("seq").alias("call_seq"),
-        pl.col("arguments"),
-        may_write.cum_sum().over("run").alias("writes"),
-    )
-    return (
-        runs.events.filter(pl.col("kind") == "tool_result")
-        .select(
-            "run",
-            "trajectory_id",
-            "seq",
-            "step",
-            "tool",
-            "text",
-            "is_error",
-            "error_type",
-            "exit_code",
-            "truncated",
-            "media",
-            "injected",
-            "call_seq",
-        )
-        .join(calls, on=["run", "call_seq"], how="left", maintain_order="left")
-        .with_columns(tool.str.contains(IS_READ).alias("is_read"))
+    events = (
+        runs.events.filter(pl.col("kind").is_in(["tool_call", "tool_result"]))
+        .select("kind", "arguments", *_OF_RESPONSES)
         .collect()
     )
+    events = events.join(
+        of_tools(events, is_read=pl.col("tool").fill_null("").str.contains(IS_READ)),
+        on="tool",
+        how="left",
+        nulls_equal=True,
+        maintain_order="left",
+    )
+    calls = events.filter(pl.col("kind") == "tool_call").select(
+        "run",
+        pl.col("seq").alias("call_seq"),
+        "arguments",
+        (~pl.col("is_read")).cum_sum().over("run").alias("writes"),
+    )
+    return (
+        events.filter(pl.col("kind") == "tool_result")
+        .select(*_OF_RESPONSES, "is_read")
+        .join(calls, on=["run", "call_seq"], how="left", maintain_order="left")
+        .select(*_OF_RESPONSES, "arguments", "writes", "is_read")
+    )
+
+
+_OF_RESPONSES: Final = (
+    "run", "trajectory_id", "seq", "step", "tool", "text", "is_error", "error_type", "exit_code", "truncated",
+    "media", "injected", "call_seq",
+)  # fmt: skip
+
+
+def of_tools(table: pl.DataFrame, **told: pl.Expr) -> pl.DataFrame:
+    """What the names of the tools tell, looked at once for each name: ``tool`` and the columns asked for."""
+    return table.select(pl.col("tool").unique()).with_columns(**told)
 
 
 def repeated_calls(runs: Trajectories) -> pl.DataFrame:

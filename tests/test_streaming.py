@@ -243,7 +243,7 @@ def response(number: int, text: str, tool: str = "get") -> dict[str, Any]:
     return {
         "run": number // 10, "trajectory_id": f"run-{number // 10}", "seq": number % 10, "step": 0, "tool": tool,
         "text": text, "chars": len(text), "injected": None, "broken": False,
-        "family": "function", "command": "",
+        "family": "function", "arguments": None,
         "json": text.startswith("{") and text.endswith("}"), "json_like": text.startswith("{"),
     }  # fmt: skip
 
@@ -255,7 +255,7 @@ def test_what_is_unlike_a_tool_does_not_hang_on_the_parts(size: int) -> None:
     texts = [other if 200 <= n < 260 else usual for n in range(500)]
     texts[40], texts[333], texts[400] = '{"id": 1, "sta', "x" * 45_000, '{"id": 1, "q": 2}'
     table = pl.DataFrame([response(n, text) for n, text in enumerate(texts)]).with_columns(
-        pl.col("injected").cast(pl.String)
+        pl.col("injected", "arguments").cast(pl.String)
     )
     pieces = {
         Trajectories({}): table[start : start + size] for start in range(0, table.height, size)
@@ -283,7 +283,7 @@ def test_the_99th_percentile_of_a_tool_is_that_of_its_values() -> None:
         assert p99 is not None
         for extra in (int(4 * p99) - 1, int(4 * p99) + 1):
             rows = [response(n, "x" * int(size)) for n, size in enumerate([*chars[:-1], extra])]
-            table = pl.DataFrame(rows).with_columns(pl.col("injected").cast(pl.String))
+            table = pl.DataFrame(rows).with_columns(pl.col("injected", "arguments").cast(pl.String))
             exact = pl.col("chars").quantile(0.99)
             long = table.filter(pl.col("chars") > 4 * exact, pl.col("chars") > 4_000).height
             tools = perturbation_statistics.Tools(lambda _, table=table: table)
