@@ -197,19 +197,15 @@ def _components(seed: int) -> Iterator[Row]:
 
 def _outcomes(seed: int) -> Iterator[Row]:
     yield from _factors(seed, (-0.2, 0.1, -0.15))
-    yield from _event_study(seed, 2.0)
     yield from _surface(seed)
     yield from _components(seed)
 
 
-def _no_outcomes(seed: int) -> Iterator[Row]:
-    yield from _factors(seed, (0.0, 0.0, 0.0))
-    yield from _event_study(seed, 0.0)
-
-
 _OUTCOMES: dict[str, Callable[[int], Iterator[Row]]] = {
     "outcomes": _outcomes,
-    "outcomes, null": _no_outcomes,
+    "outcomes, null": lambda seed: _factors(seed, (0.0, 0.0, 0.0)),
+    "paths": lambda seed: _event_study(seed, 2.0),
+    "paths, null": lambda seed: _event_study(seed, 0.0),
 }
 
 # ---------------------------------------------------------------------- what is drawn
