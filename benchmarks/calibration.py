@@ -2,13 +2,15 @@
 
 ``uv run python benchmarks/calibration.py [DRAWS] [--keep FOLDER] [--write]``: a thousand data sets of
 each setting by default (a quarter of them where power is measured, three times as many where a draw is
-quick), in two processes, with fixed seeds; about half an hour on two free cores. Batches are kept in FOLDER, so that a run which was stopped goes on
-where it was; 0 draws gives the table of what is there. ``--write`` puts the table into
-``calibration.md``. What is drawn stands in ``tests/calibrate.py``.
+quick), in two processes, with fixed seeds; about half an hour on two free cores. Batches are kept in
+FOLDER, so that a run which was stopped goes on where it was; 0 draws gives the table of what is there.
+``--write`` puts the table into ``calibration.md``. ``--only "outcomes, null" --from 100000`` draws one
+setting again with other seeds. What is drawn stands in ``tests/calibrate.py``.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -46,16 +48,16 @@ def drawn(setting: str, seeds: range, known: list[dict[str, Any]]) -> list[dict[
     return [row for seed in seeds for row in draw(setting, seed, of_setting)]
 
 
-def everything(draws: int, keep: Path) -> pl.DataFrame:
+def everything(draws: int, keep: Path, first: int = 0, only: str | None = None) -> pl.DataFrame:
     """A row per setting, analysis, quantity and draw; batches that ``keep`` holds are not made again."""
     from calibrate import SETTINGS
 
     keep.mkdir(parents=True, exist_ok=True)
     wanted = [
         (setting, start)
-        for start in range(0, 3 * draws, BATCH)
-        for setting in SETTINGS
-        if setting in QUICK or start < draws
+        for start in range(first, first + 3 * draws, BATCH)
+        for setting in ([only] if only else SETTINGS)
+        if setting in QUICK or start < first + draws
         if setting not in POWER or start % (4 * BATCH) == 0
     ]
 
@@ -63,10 +65,11 @@ def everything(draws: int, keep: Path) -> pl.DataFrame:
         return keep / f"{setting.replace(', ', '_').replace(' ', '_')}-{what}.json"
 
     with ProcessPoolExecutor(PROCESSES, get_context("spawn")) as pool:
-        unknown = [setting for setting in SETTINGS if not file(setting, "truth").exists()]
+        used = dict.fromkeys(setting for setting, _ in wanted)
+        unknown = [setting for setting in used if not file(setting, "truth").exists()]
         for setting, found in zip(unknown, pool.map(truths, unknown), strict=True):
             file(setting, "truth").write_text(json.dumps(found))
-        known = {setting: json.loads(file(setting, "truth").read_text()) for setting in SETTINGS}
+        known = {setting: json.loads(file(setting, "truth").read_text()) for setting in used}
         missing = [(s, start) for s, start in wanted if not file(s, start).exists()]
         jobs = {
             pool.submit(drawn, s, range(start, start + BATCH), known[s]): (s, start)
@@ -111,39 +114,60 @@ def verdict(share: float, draws: int, low: float, high: float) -> str:
 
 
 def judged(found: pl.DataFrame) -> pl.DataFrame:
-    """The same with ``held`` (coverage in its band) and ``kept`` (a null is rejected in at most 6 %)."""
+    """The same with what the criteria say: of coverage (``held``), and of a null rejected (``kept``).
 
-    def held(row: dict[str, Any]) -> str | None:
-        if (row["setting"], row["analysis"]) == ("confounded", "hazard, one level"):
-            return None  # a trap: shown as it is, not hoped for
-        high = 0.98 if row["setting"] == "confounded" else 0.97
-        return verdict(row["covered"], row["draws"], 0.93, high)
-
-    def kept(row: dict[str, Any]) -> str | None:
-        if row["rejected"] is None or not row["is_null"] or held(row) is None:
-            return None
-        return verdict(
-            row["rejected"], row["draws"], 0, 0.08 if row["setting"] == "confounded" else 0.06
-        )
-
-    rows = list(found.iter_rows(named=True))
-    return found.with_columns(
-        pl.Series("held", [held(row) for row in rows], pl.String),
-        pl.Series("kept", [kept(row) for row in rows], pl.String),
+    ``held_low``, ``held_high`` and ``kept_high`` are the bounds; null where there is no criterion.
+    """
+    loose = pl.col("setting") == "confounded"
+    trap = loose & (pl.col("analysis") == "hazard, one level")  # shown as it is, not hoped for
+    tests = pl.col("rejected").is_not_null() & pl.col("is_null")
+    bounds = found.with_columns(
+        pl.when(~trap).then(0.93).alias("held_low"),
+        pl.when(~trap).then(pl.when(loose).then(0.98).otherwise(0.97)).alias("held_high"),
+        pl.when(~trap & tests).then(pl.when(loose).then(0.08).otherwise(0.06)).alias("kept_high"),
+    )
+    rows = list(bounds.iter_rows(named=True))
+    held = [
+        None
+        if row["held_low"] is None
+        else verdict(row["covered"], row["draws"], row["held_low"], row["held_high"])
+        for row in rows
+    ]
+    kept = [
+        None
+        if row["kept_high"] is None
+        else verdict(row["rejected"], row["draws"], 0, row["kept_high"])
+        for row in rows
+    ]
+    return bounds.with_columns(
+        pl.Series("held", held, pl.String), pl.Series("kept", kept, pl.String)
     )
 
 
 def in_short(found: pl.DataFrame) -> str:
-    """How many rows meet each criterion, and which do not."""
+    """How many rows meet each criterion, by the share itself and beyond its Monte Carlo error."""
+    inside = {
+        "held": pl.col("covered").round(4).is_between("held_low", "held_high"),
+        "kept": pl.col("rejected").round(4) <= pl.col("kept_high"),
+    }
+    said = {"held": "Coverage in its band", "kept": "Null rejected seldom enough"}
     lines: list[str] = []
-    for column, what in (("held", "Coverage in its band"), ("kept", "Null rejected seldom enough")):
-        counts = dict(found.drop_nulls(column)[column].value_counts().iter_rows())
+    for column, what in said.items():
+        asked = found.drop_nulls(column)
+        counts = dict(asked[column].value_counts().iter_rows())
         told = ", ".join(
             f"{counts.get(name, 0)} {name}" for name in ("met", "undecided", "not met")
         )
-        missed = found.filter(pl.col(column) == "not met").select("setting", "analysis", "quantity")
-        names = "; ".join(" / ".join(row) for row in missed.iter_rows())
-        lines.append(f"- {what}: {told}" + (f" ({names})." if names else "."))
+        lines.append(f"- {what}: {asked.filter(inside[column]).height} of {asked.height}; {told}.")
+        for verdict, rows in (
+            ("outside, undecided", asked.filter(~inside[column], pl.col(column) != "not met")),
+            ("not met", asked.filter(pl.col(column) == "not met")),
+        ):
+            share = "covered" if column == "held" else "rejected"
+            lines += [
+                f"  - {verdict}: {row['setting']} / {row['analysis']} / {row['quantity']} ({row[share]:.3f})"
+                for row in rows.iter_rows(named=True)
+            ]
     return "\n".join(lines)
 
 
@@ -168,18 +192,19 @@ def table(found: pl.DataFrame) -> str:
 
 def main() -> None:
     """Draw, print and, if asked, write the table."""
-    words = sys.argv[1:]
-    keep = (
-        Path(words[words.index("--keep") + 1])
-        if "--keep" in words
-        else Path(tempfile.mkdtemp(prefix="calibration-"))
-    )
-    numbers = [int(word) for word in words if word.isdigit()]
-    draws = numbers[0] if numbers else 1_000
-    found = judged(summary(everything(draws, keep) if draws else gathered(keep)))
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("draws", type=int, nargs="?", default=1_000)
+    asked.add_argument("--keep", type=Path, help="folder of the batches")
+    asked.add_argument("--write", action="store_true", help="put the table into calibration.md")
+    asked.add_argument("--from", type=int, default=0, dest="first", help="the first seed")
+    asked.add_argument("--only", help="one setting")
+    given = asked.parse_args()
+    keep = given.keep or Path(tempfile.mkdtemp(prefix="calibration-"))
+    rows = everything(given.draws, keep, given.first, given.only) if given.draws else gathered(keep)
+    found = judged(summary(rows))
     text = f"{in_short(found)}\n\n{table(found)}"
     print(text)
-    if "--write" in words:
+    if given.write:
         page = HERE / "calibration.md"
         before, mark, rest = page.read_text().partition("<!-- calibration -->\n")
         _, end, after = rest.partition("<!-- /calibration -->")
