@@ -6,13 +6,12 @@ event and memory stays near the size of the text.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import traceback
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
 from types import NoneType
@@ -39,6 +38,9 @@ _REASON_CHARS, _ERROR_CHARS = 500, 250
 _EVENT_COLUMNS = [name for name in EVENTS if name != "trajectory_id"]
 _run_row = itemgetter(*TRAJECTORIES)
 _SOURCE, _FORMAT = list(TRAJECTORIES).index("source"), list(TRAJECTORIES).index("format")
+
+_BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS: Final = [one + other for one in _BASE32 for other in _BASE32]
 
 Frames = dict[str, pl.DataFrame]
 
@@ -84,6 +86,7 @@ class Builder:
         self._runs_in_source = 0
         self._problems_before = 0
         self._unlisted = 0
+        self._is_marked = False
 
     # ------------------------------------------------------------------ for formats
 
@@ -166,6 +169,7 @@ class Builder:
         self._runs_in_source = self._unlisted = 0
         self._problems_before = len(self.problem_rows)
         self._bytes_known = 0
+        self._is_marked = stands_under_marker(source.path)
 
     def end(self) -> None:
         """The source is read, or can't be read further: close the open run, keep its problems."""
@@ -253,7 +257,7 @@ class Builder:
         for columns in columns_of(run.steps):
             for values, more in zip(self._step_columns, columns, strict=True):
                 values += more
-        if stands_under_marker(self._reading.path):
+        if self._is_marked:
             run.columns["metadata"] = marked(run.columns["metadata"])
         self._run_rows.append(_run_row(run.columns))
         if len(self.event_rows) + len(self._told_events) >= self.rows_per_chunk:
@@ -406,7 +410,8 @@ class Builder:
 def short_id(*parts: str) -> str:
     """12 letters and digits, 60 bits: short enough to live inside a column's view."""
     digest = hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=8)
-    return base64.b32encode(digest.digest()).decode()[:12].lower()
+    number = int.from_bytes(digest.digest(), "big") >> 4
+    return "".join([_PAIRS[number >> place & 1023] for place in (50, 40, 30, 20, 10, 0)])
 
 
 def files_of(source: Source) -> list[Source]:
@@ -472,7 +477,6 @@ def _canonical(parameters: Any) -> str:
 
 _PLAIN: Final[set[type]] = {NoneType, str, bool, int, float}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def _fast_column(name: str, values: Sequence[Any], dtype: pl.DataType) -> pl.Series:
@@ -483,8 +487,9 @@ def _fast_column(name: str, values: Sequence[Any], dtype: pl.DataType) -> pl.Ser
     nested value of a wrong type could also cost it gigabytes before it refuses it.
     """
     if isinstance(dtype, pl.Datetime):
-        moments = [None if value is None else (value - _EPOCH) // _MICROSECOND for value in values]
-        return pl.Series(name, moments, dtype=pl.Int64, strict=True).cast(dtype)
+        since = [None if value is None else value - _EPOCH for value in values]
+        durations = pl.Series(name, since, dtype=pl.Duration("us"), strict=True)
+        return durations.cast(pl.Int64).cast(dtype)
     if isinstance(dtype, pl.List):
         return _lists(name, values, cast(pl.DataType, dtype.inner))
     if isinstance(dtype, pl.Struct):

@@ -41,9 +41,10 @@ def identity_of(row: Object) -> dict[str, str]:
     """Columns of the trajectories table that a row names."""
     found: dict[str, str] = {}
     for column, keys in _IDENTITY.items():
-        name = next((n for n in (as_name(row.get(key)) for key in keys) if n), None)
-        if name is not None:
-            found[column] = name
+        for key in keys:
+            if key in row and (name := as_name(row[key])):
+                found[column] = name
+                break
     run = as_name(row.get("run_id"))
     if run and "native_id" not in found:  # often the name of a whole experiment
         found["native_id"] = "/".join(filter(None, (run, found.get("task_id"))))

@@ -59,8 +59,8 @@ def columns_of(steps: Sequence[Step]) -> Iterator[list[tuple[Any, ...]]]:
 
 def token_counts(steps: Sequence[Step]) -> dict[str, list[int]]:
     """What is known of each column in ``TOKENS``."""
-    counts: dict[str, list[int]] = {}
-    for name in TOKENS:
+    counts: dict[str, list[int]] = {name: [] for name in TOKENS}
+    for name in TOKENS if steps else ():
         values = [*map(attrgetter(name), steps)]
         is_unknown = values.count(None) == len(values)
         counts[name] = [] if is_unknown else [value for value in values if value is not None]
@@ -124,6 +124,8 @@ def impossible_counts(steps: Sequence[Step]) -> Iterator[tuple[Step, str, str]]:
 
     A count below zero is none, and a part of a call's tokens is not more than the whole.
     """
+    if not steps:
+        return
     known = token_counts(steps)
     if any(min(numbers, default=0) < 0 for numbers in known.values()):
         for step in steps:
