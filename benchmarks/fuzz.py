@@ -27,9 +27,10 @@ def batch(first: int) -> list[tuple[int, str, str]]:
     fates: list[tuple[int, str, str]] = []
     for number in range(first, first + _BATCH):
         sample, data, done = fuzzing.mutated(number)
-        told = f"{sample.format} {Path(sample.name).name}, {', '.join(done)}"
+        beside = f" beside {len(sample.others)} others" if sample.others else ""
+        told = f"{sample.format} {Path(sample.name).name}{beside}, {', '.join(done)}"
         try:
-            fates.append((number, told, fuzzing.check(sample.name, data)))
+            fates.append((number, told, fuzzing.check(sample.name, data, sample.others)))
         except fuzzing.Broken as error:
             fates.append((number, told, f"BROKEN {error}"))
     return fates
@@ -48,7 +49,7 @@ def main() -> int:
 
         sample, data, done = fuzzing.mutated(given.only)
         print(sample.format, sample.name, done, len(data), "bytes")
-        print(fuzzing.check(sample.name, data))
+        print(fuzzing.check(sample.name, data, sample.others))
         return 0
     started, fates, broken = time.monotonic(), Counter[str](), 0
     firsts = range(given.first, given.first + given.inputs, _BATCH)

@@ -30,7 +30,9 @@ import polars as pl
 
 import loaders
 from loaders.archives import ZipArchive
-from loaders.reading import grouped
+from loaders.builder import Builder
+from loaders.reading import grouped, read_source
+from loaders.registry import Format
 from loaders.sources import Source
 
 ROOT = Path(__file__).parent.parent
@@ -289,16 +291,29 @@ def _exponent(values: list[float]) -> float:
     return math.log(max(last - first, 1e-3) / max(before - first, 1e-3))
 
 
-def samples(folders: list[Path]) -> dict[str, list[Source]]:
-    """For each format the largest log up to ``LARGEST_SAMPLE``, else the smallest."""
-    found: dict[str, tuple[int, list[Source]]] = {}
+def samples(folders: list[Path], wanted: set[str]) -> dict[str, list[Source]]:
+    """For each format the largest log with events up to ``LARGEST_SAMPLE``, else the smallest."""
+    found: dict[str, list[tuple[bool, int, Format, list[Source]]]] = {}
     for folder in folders:
         for chosen, sources, _ in grouped(folder):
-            size = sum(source.size for source in sources)
-            known, _ = found.get(chosen.name, (0, sources))
-            if not known or known < size <= LARGEST_SAMPLE or size < known > LARGEST_SAMPLE:
-                found[chosen.name] = (size, sources)
-    return {name: sources for name, (_, sources) in sorted(found.items())}
+            if not wanted or chosen.name in wanted:
+                size = sum(source.size for source in sources)
+                is_large = size > LARGEST_SAMPLE
+                rank = size if is_large else -size
+                found.setdefault(chosen.name, []).append((is_large, rank, chosen, sources))
+    best: dict[str, list[Source]] = {}
+    for name, ranked in sorted(found.items()):
+        ranked.sort(key=lambda one: one[:2])
+        with_events = (sources for _, _, chosen, sources in ranked if has_events(chosen, sources))
+        best[name] = next(with_events, ranked[0][3])
+    return best
+
+
+def has_events(chosen: Format, sources: list[Source]) -> bool:
+    """Whether there is anything in a log; some samples are of sessions in which nothing happened."""
+    builder = Builder()
+    read_source(chosen, sources, builder)
+    return builder.frames()["events"].height > 0
 
 
 def main(arguments: list[str]) -> int:
@@ -313,9 +328,7 @@ def main(arguments: list[str]) -> int:
     )
     print("|---|---|---:|---|---:|---:|---:|")
     worst: list[str] = []
-    for name, sources in samples(folders).items():
-        if wanted and name not in wanted:
-            continue
+    for name, sources in samples(folders, wanted).items():
         try:
             found = measure(sources, name, times, most)
         except subprocess.CalledProcessError as error:

@@ -12,13 +12,14 @@ import functools
 import gzip
 import io
 import json
+import os
 import random
 import resource
 import signal
 import tempfile
 import traceback
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ import battery
 import loaders
 from loaders import LoadError
 from loaders.reading import grouped
+from loaders.sources import Source
 
 SECONDS = 10
 """Of processor time for one input, which is a few kilobytes."""
@@ -35,6 +37,7 @@ MEGABYTES = 400
 """By which the memory of the process may grow over one input."""
 _SAMPLES_PER_FORMAT = 4
 _MAX_BYTES = 150_000
+_FILES_OF_A_FOLDER = 12
 
 # Wherever a log tells its times and numbers falsely, so do the tables: these rules are about the log.
 _ABOUT_THE_LOG = {
@@ -57,11 +60,15 @@ class _Hung(BaseException):
 
 @dataclass(frozen=True)
 class Sample:
-    """A small file of a format: ``name`` as its format wants it, in the folder it wants."""
+    """A small file of a format: ``name`` as its format wants it, in the folder it wants.
+
+    ``others``: names and bytes of the files that are one log together with it.
+    """
 
     format: str
     name: str
     data: bytes
+    others: tuple[tuple[str, bytes], ...] = ()
 
 
 _WRITTEN_HERE = (
@@ -98,8 +105,11 @@ _WRITTEN_HERE = (
 def samples() -> tuple[Sample, ...]:
     """The smallest files of each format, out of the sample logs and the real ones where they are."""
     found = {sample.format: [sample] for sample in _WRITTEN_HERE}
+    in_folders: dict[str, list[Sample]] = {}
     for path in battery.folders().values():
         for chosen, sources, _ in grouped(path):
+            for sample in _of_a_folder(chosen.name, sources):
+                in_folders.setdefault(chosen.name, []).append(sample)
             for source in sources[:1]:
                 file = source.path
                 few = len(found.get(chosen.name, ())) < _SAMPLES_PER_FORMAT
@@ -111,8 +121,21 @@ def samples() -> tuple[Sample, ...]:
     return tuple(
         sample
         for name in sorted(found)
-        for sample in sorted(found[name], key=lambda s: (len(s.data), s.name))[:_SAMPLES_PER_FORMAT]
+        for some in (found[name], in_folders.get(name, []))
+        for sample in sorted(some, key=lambda s: (len(s.data), s.name))[:_SAMPLES_PER_FORMAT]
     )
+
+
+def _of_a_folder(name: str, sources: list[Source]) -> Iterator[Sample]:
+    """Files of a log that lies in several, each with the others; a long one is left with fewer."""
+    if len(sources) < 2 or any(source.member for source in sources):
+        return
+    files = [source.path for source in sources][:_FILES_OF_A_FOLDER]
+    above = Path(os.path.commonpath([file.parent for file in files])).parent
+    told = [(file.relative_to(above).as_posix(), file.read_bytes()) for file in files]
+    if sum(len(data) for _, data in told) <= _MAX_BYTES:
+        for place, (relative, data) in enumerate(told):
+            yield Sample(name, relative, data, (*told[:place], *told[place + 1 :]))
 
 
 def _trimmed(data: bytes) -> bytes:
@@ -331,8 +354,8 @@ def mutated(number: int) -> tuple[Sample, bytes, list[str]]:
 # ---------------------------------------------------------------------- what must hold
 
 
-def check(name: str, data: bytes) -> str:
-    """Load one input; ``read``, ``problem`` or the first line of a stumbling format's complaint.
+def check(name: str, data: bytes, others: Iterable[tuple[str, bytes]] = ()) -> str:
+    """Load one input, with the ``others`` of its folder; ``read``, ``problem`` or the first line of a stumbling format's complaint.
 
     Raises ``Broken`` where something that must hold does not.
     """
@@ -340,6 +363,11 @@ def check(name: str, data: bytes) -> str:
         path = Path(folder, name)
         path.parent.mkdir(parents=True)
         path.write_bytes(data)
+        for other, content in others:
+            beside = Path(folder, other)
+            beside.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_bytes(content)
+            path = Path(folder)
         before = _peak_megabytes()
         try:
             with _time_limit():

@@ -45,10 +45,10 @@ def test_there_is_a_sample_of_every_format(real_logs: Path) -> None:
     read = {
         sample.format
         for sample in fuzzing.samples()
-        if fuzzing.check(sample.name, sample.data) == "read"
+        if fuzzing.check(sample.name, sample.data, sample.others) == "read"
     }
-    # A log of OpenHands V1 is a folder with a file for each event: one of them alone is a problem row.
-    assert found - read <= {"openhands_v1"}
+    assert found == read
+    assert {s.format for s in fuzzing.samples() if s.others} >= {"openhands_v1", "opencode"}
 
 
 def test_the_same_number_is_the_same_input() -> None:
