@@ -210,28 +210,34 @@ def audit(runs: Trajectories) -> pl.DataFrame:
             pl.col("first_dropped_step").min(),
             pl.col("logged", *known_from).any(),
         )
-        .with_columns(told.list.drop_nulls().alias("evidence"))
-        .drop(*known_from)
         .collect(engine="streaming")
     )
-    hidden = pl.col("thinking_state").is_in(["hidden", "redacted"])
+    # Masked and not filtered, as above.
+    emits = pl.col("kind") == "thinking"
+    hidden = emits & pl.col("thinking_state").is_in(["hidden", "redacted"])
     emitted = (
         runs.clustered("events")
-        .filter(pl.col("kind") == "thinking")
-        .select("run", hidden.alias("hidden"))
+        .select("run", emits.alias("emitted"), hidden.alias("hidden"))
         .group_by("run")
-        .agg(pl.len().cast(pl.Int64).alias("emitted"), pl.col("hidden").sum().cast(pl.Int64))
+        .agg(pl.col("emitted", "hidden").sum().cast(pl.Int64))
         .collect(engine="streaming")
     )
+    steps, emitted = steps.rechunk(), emitted.rechunk()  # thousands of chunks: dear to join
+    # A list for each of the few mixtures of evidence, not for each run; and last.
+    told = steps.select(*known_from).unique().with_columns(told.list.drop_nulls().alias("evidence"))
     return (
         runs.trajectories.select("run", "trajectory_id")
         .collect()
         .join(steps, on="run", maintain_order="left")
         .join(emitted, on="run", how="left", maintain_order="left")
-        .drop("run")
         .with_columns(pl.col("emitted", "hidden").fill_null(0))
         .with_columns(_verdict().alias("verdict"))
-    )
+        .join(told, on=list(known_from), how="left", maintain_order="left")
+        .select(
+            "trajectory_id", "calls", "calls_due", "calls_kept", "calls_dropped", "calls_unknown", "blocks_due",
+            "blocks_sent", "first_dropped_step", "logged", "evidence", "emitted", "hidden", "verdict",
+        )
+    )  # fmt: skip
 
 
 def _verdict() -> pl.Expr:
