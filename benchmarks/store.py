@@ -189,7 +189,7 @@ def measure(folder: Path, megabytes: float, small_files: int, rounds: int) -> li
 
     source = many_sessions(folder / "sessions", megabytes * 4, 24)
 
-    def scaling(place: Path) -> float:
+    def scaling(place: Path, source: Path = source) -> float:
         one, two = run(CONVERT, source, place / "1", 1)[0], run(CONVERT, source, place / "2", 2)[0]
         burn = run(BURN, 30_000_000)[0]
         both = [subprocess.Popen([sys.executable, "-c", BURN, "30000000"], stdout=-1) for _ in "12"]
@@ -197,8 +197,13 @@ def measure(folder: Path, megabytes: float, small_files: int, rounds: int) -> li
         return (one / two) / (2 * burn / max(burns))
 
     row(
-        "2 processes over 1, over the same of a pure burn",
+        "24 sessions, 2 processes over 1, over the same of a pure burn",
         f"{median_of(scaling, folder, rounds):.2f}",
+    )
+    one_file = folder / "chat10"
+    row(
+        "one file of chat rows, 2 processes over 1, over the same of a pure burn",
+        f"{median_of(lambda place: scaling(place, one_file), folder, rounds):.2f}",
     )
 
     small, big = small_and_big(folder / "rows", megabytes, small_files)
