@@ -27,7 +27,8 @@ _EMPTY_RUN: Final = dict[str, Any](dict.fromkeys(TRAJECTORIES))
 _AS_OFFERED: Final = ""
 """Stands for the toolset that was told last."""
 
-_PIECES_AT_ONCE: Final = 1_000
+_PIECES_AT_ONCE: Final = 20
+"""Few: joined they still fit the cache, and the small ones are spared most of the overhead."""
 _IS_CLOSED: Final = "this run is closed: another one began, and runs do not interleave"
 
 

@@ -14,9 +14,10 @@ from budget import at_most
 
 from loaders.builder import Builder, Frames
 from loaders.errors import UnreadableRecord
-from loaders.run import Run
+from loaders.run import EVENT_ROW, STEP_ROW, Run
 from loaders.schema import EVENTS, PROBLEMS, STEPS, TOOLS, TRAJECTORIES
 from loaders.sources import MAX_LISTED_PROBLEMS, Source
+from loaders.steps import COLUMNS as STEP_COLUMNS
 
 Tell = Callable[[Run], Any]
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -90,6 +91,13 @@ def test_nothing_told_gives_empty_tables_of_the_schema() -> None:
     frames = Builder().frames()
     assert frames["events"].schema == EVENTS
     assert all(frame.is_empty() for frame in frames.values())
+
+
+def test_rows_have_the_columns_of_the_schema() -> None:
+    """Steps by position, rows of a whole run by name."""
+    assert list(STEP_COLUMNS) == [name for name in STEPS if name != "trajectory_id"]
+    assert set(EVENT_ROW) <= set(EVENTS)
+    assert set(STEP_ROW) <= set(STEPS)
 
 
 def test_ids_are_the_same_wherever_the_file_lies_and_differ_by_content(tmp_path: Path) -> None:
