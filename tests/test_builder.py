@@ -122,9 +122,8 @@ def test_a_closed_run_takes_no_more(log: Log) -> None:
 
 
 def test_unknown_columns_are_a_mistake_of_the_format(log: Log) -> None:
-    frames = log.read(
-        lambda run: run.set(modell="m"), lambda run: run.step(**{"tokens": 1}), three_steps
-    )
+    wrong = {"tokens": 1}
+    frames = log.read(lambda run: run.set(modell="m"), lambda run: run.step(**wrong), three_steps)
     reasons = frames["problems"]["reason"].to_list()
     assert "modell" in reasons[0]
     assert "tokens" in reasons[1]

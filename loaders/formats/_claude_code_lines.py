@@ -79,7 +79,7 @@ class Block(Struct, gc=False):
     content: str | list[Part] | None = None
     is_error: bool | None = None
     arguments: str | None = field(name=" arguments", default=None)
-    """A tool call's arguments, as logged; out of ``input``, which would keep the whole line."""
+    """A tool call's arguments, the text of ``input`` as logged; no log has a key of this name."""
 
     @property
     def text_and_media(self) -> tuple[str | None, list[str] | None]:
