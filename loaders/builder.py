@@ -11,15 +11,14 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
-from types import NoneType
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 import polars as pl
 
+from loaders.columns import fast_column, fits, nulls, together, typed_frame, with_ids
 from loaders.errors import UnreadableRecord
 from loaders.jsontext import decode
 from loaders.marks import marked, stands_under_marker
@@ -29,7 +28,7 @@ from loaders.schema import CALLERS, EVENTS, PROBLEMS, SPAWNS, STEPS, TOOLS, TRAJ
 from loaders.sources import MAX_LISTED_PROBLEMS, Counted, Source
 from loaders.steps import COLUMNS as STEP_COLUMNS
 from loaders.steps import columns_of
-from loaders.values import as_json, fingerprint, is_array, is_object, well_formed
+from loaders.values import as_json, fingerprint, well_formed
 
 _ROWS_PER_CHUNK = 16_384
 _BYTES_PER_CHUNK = 16 << 20
@@ -273,9 +272,9 @@ class Builder:
         """Turn the rows told so far into columns, so that a long run too is no heap of objects."""
         self._bytes_in_chunk = 0
         if self.event_rows or self._told_events:
-            frame = _together(
+            frame = together(
                 self._frame(self.event_rows, _EVENT_COLUMNS, EVENTS),
-                _typed_frame(self._told_events, EVENT_ROW, EVENTS),
+                typed_frame(self._told_events, EVENT_ROW, EVENTS),
                 "seq",
             )
             self.event_rows.clear()
@@ -330,16 +329,16 @@ class Builder:
             open_id = self._open_run.columns["trajectory_id"]
             ids = pl.concat([ids, pl.Series("trajectory_id", [open_id], dtype=pl.String)])
         events = pl.concat(self._chunks or [self._frame([], _EVENT_COLUMNS, EVENTS)])
-        steps = _together(
+        steps = together(
             self._frame_of(self._step_columns, STEP_COLUMNS, STEPS),
-            _typed_frame(self._told_steps, STEP_ROW, STEPS),
+            typed_frame(self._told_steps, STEP_ROW, STEPS),
             "step",
         )
         first = self._runs_handed_over
         return {
             "trajectories": self._redacted(runs, "end_reason"),
-            "steps": _with_ids(self._redacted(steps, "error"), ids, first, STEPS),
-            "events": _with_ids(events, ids, first, EVENTS),
+            "steps": with_ids(self._redacted(steps, "error"), ids, first, STEPS),
+            "events": with_ids(events, ids, first, EVENTS),
         }
 
     def _frame(
@@ -363,15 +362,15 @@ class Builder:
         self, name: str, values: Sequence[Any], dtype: pl.DataType, runs: Sequence[int] | None
     ) -> pl.Series:
         if values.count(None) == len(values):
-            return _nulls(name, len(values), dtype)
+            return nulls(name, len(values), dtype)
         try:
-            return _fast_column(name, values, dtype)
+            return fast_column(name, values, dtype)
         except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
             pass
         # Lone surrogates, or a value of a wrong type that a format let through: drop it, and say so.
-        fits = [_fits(value, dtype) for value in values]
-        cleaned = [well_formed(v) if fit else None for v, fit in zip(values, fits, strict=True)]
-        wrong = [index for index, fit in enumerate(fits) if not fit]
+        fitting = [fits(value, dtype) for value in values]
+        cleaned = [well_formed(v) if fit else None for v, fit in zip(values, fitting, strict=True)]
+        wrong = [index for index, fit in enumerate(fitting) if not fit]
         if runs is not None:
             self._warn_of(
                 (runs[i] for i in wrong), f"{{}} values of a wrong type in {name} dropped"
@@ -422,45 +421,6 @@ def files_of(source: Source) -> list[Source]:
     return files
 
 
-def _with_ids(
-    frame: pl.DataFrame, ids: pl.Series, first_run: int, schema: pl.Schema
-) -> pl.DataFrame:
-    named = frame.with_columns(ids.gather(frame["run"] - first_run).alias("trajectory_id"))
-    return named.select(schema.names()).with_columns(pl.col("run").set_sorted())
-
-
-def _typed_frame(
-    rows: Sequence[tuple[Any, ...]], names: Sequence[str], schema: pl.Schema
-) -> pl.DataFrame:
-    """Rows whose values are known to be of their columns' types."""
-    columns = [*zip(*rows, strict=True)] if rows else [()] * len(names)
-    return pl.DataFrame(
-        [
-            _nulls(name, len(values), schema[name])
-            if values.count(None) == len(values)
-            else pl.Series(name, values, dtype=schema[name], strict=True)
-            for name, values in zip(names, columns, strict=True)
-        ]
-    )
-
-
-def _nulls(name: str, count: int, dtype: pl.DataType) -> pl.Series:
-    return pl.Series(name, [None], dtype=dtype).new_from_index(0, count)
-
-
-def _together(full: pl.DataFrame, some: pl.DataFrame, number: str) -> pl.DataFrame:
-    """Rows of all columns and rows of some of them, whole runs each, by run and ``number``."""
-    if some.is_empty():
-        return full
-    nulls = [
-        pl.lit(None, dtype).alias(name)
-        for name, dtype in full.schema.items()
-        if name not in some.columns
-    ]
-    some = some.with_columns(nulls).select(full.columns)
-    return some if full.is_empty() else pl.concat([full, some]).sort("run", number)
-
-
 def _shortened(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[:length]} ..."
 
@@ -473,74 +433,3 @@ def _canonical(parameters: Any) -> str:
         except UnreadableRecord:
             return parameters
     return msgspec.json.encode(well_formed(parameters), order="deterministic").decode()
-
-
-_PLAIN: Final[set[type]] = {NoneType, str, bool, int, float}
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _fast_column(name: str, values: Sequence[Any], dtype: pl.DataType) -> pl.Series:
-    """A column whose values are all of its type.
-
-    Raises one of several errors where one is not. Polars makes moments and nested values one by one
-    and slowly out of Python's objects, so that they are taken apart here: 6 and 50 times faster. A
-    nested value of a wrong type could also cost it gigabytes before it refuses it.
-    """
-    if isinstance(dtype, pl.Datetime):
-        since = [None if value is None else value - _EPOCH for value in values]
-        durations = pl.Series(name, since, dtype=pl.Duration("us"), strict=True)
-        return durations.cast(pl.Int64).cast(dtype)
-    if isinstance(dtype, pl.List):
-        return _lists(name, values, cast(pl.DataType, dtype.inner))
-    if isinstance(dtype, pl.Struct):
-        if not set(map(type, values)) <= {dict}:
-            raise TypeError(f"{name} has values that are no objects")
-        fields = [
-            _fast_column(
-                field.name, [value.get(field.name) for value in values], cast(Any, field.dtype)
-            )
-            for field in dtype.fields
-        ]
-        return pl.DataFrame(fields).to_struct(name)
-    if not set(map(type, values)) <= _PLAIN:
-        raise TypeError(f"{name} has values that are neither text nor numbers")
-    return pl.Series(name, values, dtype=dtype, strict=True)
-
-
-def _lists(name: str, values: Sequence[Any], inner: pl.DataType) -> pl.Series:
-    """A column of lists: all items as one column, put together again by the lists' lengths."""
-    if not set(map(type, values)) <= {NoneType, list, tuple}:
-        raise TypeError(f"{name} has values that are no lists")
-    rows = [row for row, value in enumerate(values) for _ in value or ()]
-    items = _fast_column(name, [item for value in values for item in value or ()], inner)
-    numbered = pl.DataFrame([pl.Series("row", rows, dtype=pl.Int64).set_sorted(), items])
-    lists = numbered.group_by("row", maintain_order=True).agg(name)[name]
-    first_empty = len(lists)
-    lists = pl.concat([lists, pl.Series(name, [[]], dtype=pl.List(inner))])
-    places = iter(range(first_empty))
-    found = [None if v is None else next(places) if v else first_empty for v in values]
-    return lists.gather(pl.Series(found, dtype=pl.UInt32))
-
-
-_FITS: dict[type[pl.DataType], Callable[[Any], bool]] = {
-    pl.String: lambda value: isinstance(value, str),
-    pl.Boolean: lambda value: isinstance(value, bool),
-    pl.Int64: lambda value: type(value) is int and -(2**63) <= value < 2**63,
-    pl.Float64: lambda value: type(value) in (int, float),
-    pl.Datetime: lambda value: isinstance(value, datetime) and value.tzinfo is not None,
-}
-
-
-def _fits(value: Any, dtype: pl.DataType) -> bool:
-    """Whether a value can stand in a column of this type."""
-    if value is None:
-        return True
-    if isinstance(dtype, pl.Enum):
-        return value in list(dtype.categories)
-    if isinstance(dtype, pl.List):
-        return is_array(value) and all(_fits(item, cast(Any, dtype.inner)) for item in value)
-    if isinstance(dtype, pl.Struct):
-        return is_object(value) and all(
-            _fits(value.get(field.name), cast(Any, field.dtype)) for field in dtype.fields
-        )
-    return _FITS[dtype.base_type()](value)

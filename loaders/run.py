@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from collections import deque
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from loaders.answers import Calls
 from loaders.context import Range, merge, thinking_ranges
 from loaders.redact import redact_text
 from loaders.schema import TRAJECTORIES
@@ -65,7 +65,8 @@ class Rows:
 
     ``events`` as in ``EVENT_ROW``; ``steps`` as in ``STEP_ROW``, but for the run's number before and
     the tools and evidence behind, and with null as the state of a step without thinking. All values
-    are of the schema's types. ``answered`` the ``seq`` of the calls that have a response; ``responses`` what identifies those.
+    are of the schema's types. ``answered``: the ``seq`` of the calls that have a response;
+    ``responses``: what identifies those.
     """
 
     events: list[tuple[Any, ...]] = field(default_factory=list[tuple[Any, ...]])
@@ -100,9 +101,7 @@ class Run:
         self.thinking_seqs: list[int] = []
         self._step: int | None = None
         self._steps_in_rows = self._unanswered_in_rows = 0
-        self._calls: dict[str, tuple[int, str | None, int] | _CallsOfOneId] = {}
-        self._unanswered: dict[int, str | None] = {}
-        self._in_order: dict[str | None, deque[int]] | None = None
+        self._calls = Calls()
         self._orphans = 0
         self._first_at: datetime | None = None
         self._last_at: datetime | None = None
@@ -524,16 +523,7 @@ class Run:
                 None,
                 pos,
             )
-        self._unanswered[seq] = tool
-        if self._in_order is not None:
-            _wait(self._in_order, seq, tool)
-        if call_id is not None:
-            one = (seq, tool, len(self.steps))
-            known = self._calls.setdefault(call_id, one)
-            if known is not one:  # seldom: an id that repeats
-                if isinstance(known, tuple):
-                    known = self._calls[call_id] = _CallsOfOneId(known)
-                known.add(*one)
+        self._calls.add(seq, tool, call_id, len(self.steps))
         return seq
 
     def result(
@@ -563,10 +553,10 @@ class Run:
         call (of that ``tool``, if given). Without any of these it is an orphan and counted as one.
         """
         if answers is not None:
-            call_seq, tool = answers, tool or self._unanswered.get(answers)
-            self._unanswered.pop(answers, None)
+            call_seq, tool = answers, tool or self._calls.unanswered.get(answers)
+            self._calls.unanswered.pop(answers, None)
         else:
-            call_seq, tool = self._answered(call_id, tool, by_order)
+            call_seq, tool = self._calls.answered(call_id, tool, by_order)
         if call_seq is None:
             self._orphans += 1
         self._responses += (str(tool), "\0", str(text), "\0", str(is_error))
@@ -599,25 +589,6 @@ class Run:
         self._hash_of_responses.update(pieces)
         self._responses.clear()
         self._has_responses = True
-
-    def _answered(
-        self, call_id: str | None, tool: str | None, by_order: bool
-    ) -> tuple[int | None, str | None]:
-        known = None if call_id is None else self._calls.get(call_id)
-        if known is not None:
-            known = known if isinstance(known, tuple) else known.next_to_answer(self._unanswered)
-            self._unanswered.pop(known[0], None)
-            return known[0], tool or known[1]
-        if by_order and self._in_order is None:  # most formats never ask for it
-            self._in_order = {}
-            for seq, name in self._unanswered.items():
-                _wait(self._in_order, seq, name)
-        waiting = self._in_order.get(tool) if by_order and self._in_order else None
-        while waiting:
-            seq = waiting.popleft()
-            if seq in self._unanswered:
-                return seq, self._unanswered.pop(seq)
-        return None, tool
 
     # ------------------------------------------------------------------ the end
 
@@ -662,7 +633,7 @@ class Run:
         columns = self.columns
         columns["outcome"] = columns["outcome"] or "unknown"
         columns["steps"], columns["events"] = len(self.steps) + self._steps_in_rows, self.seq
-        columns["unanswered_calls"] = len(self._unanswered) + self._unanswered_in_rows
+        columns["unanswered_calls"] = len(self._calls.unanswered) + self._unanswered_in_rows
         columns["orphan_results"] = self._orphans
         for name, numbers in token_counts(self.steps).items():
             columns[name] = sum(numbers) if numbers else columns[name]
@@ -698,38 +669,6 @@ class Run:
         for step, name, reason in impossible_counts(self.steps):
             self.problem(step.source_pos, reason)
             setattr(step, name, None)
-
-
-class _CallsOfOneId:
-    """Calls that share one id: ids may restart with each step, or repeat within one."""
-
-    def __init__(self, first: tuple[int, str | None, int]) -> None:
-        self._latest: tuple[int, str | None] = (0, None)
-        self._by_step: list[tuple[int, deque[tuple[int, str | None]]]] = []
-        self.add(*first)
-
-    def add(self, seq: int, tool: str | None, step: int) -> None:
-        self._latest = (seq, tool)
-        if not self._by_step or self._by_step[-1][0] != step:
-            self._by_step.append((step, deque()))
-        self._by_step[-1][1].append(self._latest)
-
-    def next_to_answer(self, unanswered: Container[int]) -> tuple[int, str | None]:
-        """The earliest unanswered call of the latest step that has one, else the latest call."""
-        while self._by_step:
-            calls = self._by_step[-1][1]
-            while calls:
-                call = calls.popleft()
-                if call[0] in unanswered:
-                    return call
-            self._by_step.pop()
-        return self._latest
-
-
-def _wait(in_order: dict[str | None, deque[int]], seq: int, tool: str | None) -> None:
-    """Put a call into the queues of those that results may answer by their order."""
-    for name in {tool, None}:
-        in_order.setdefault(name, deque()).append(seq)
 
 
 def _refuse(_: object) -> None:
