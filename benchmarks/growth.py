@@ -30,7 +30,7 @@ from typing import Any
 import polars as pl
 
 import loaders
-from loaders.archives import ZipArchive
+from loaders.archives import ZipArchive, is_packed
 from loaders.builder import Builder
 from loaders.reading import grouped, read_source
 from loaders.registry import Format
@@ -200,7 +200,9 @@ def writers(sources: list[Source]) -> Iterator[tuple[str, Writer]]:
     """The ways to make a log longer, best first."""
     path = sources[0].path
     if len(sources) == 1 and sources[0].member is None:
-        if sources[0].is_json_lines:
+        if is_packed(path.read_bytes()):
+            pass
+        elif sources[0].is_json_lines:
             yield "lines", longer_lines(path)
         elif path.suffix == ".eval":
             yield "events", longer_archive(path)
