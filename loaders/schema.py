@@ -18,7 +18,8 @@ from typing import Final
 
 import polars as pl
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+"""Of stores. 2: responses are told apart by another hash, which would make runs of old and new shards differ."""
 
 KINDS: Final = (
     "system",
