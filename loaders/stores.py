@@ -118,8 +118,6 @@ def manifest_of(folder: Path) -> Manifest | None:
         return None
     if version.schema_version != SCHEMA_VERSION or version.layout > LAYOUT:
         raise OtherVersion(_other_version(folder, version), _is_newer(version))
-    if version.layout == 1:
-        return _of_one_folder(folder)
     try:
         return msgspec.json.decode(data, type=Manifest)
     except msgspec.DecodeError:
@@ -148,15 +146,6 @@ def made_anew_by(folder: Path, given: Sequence[str], resume: bool = True) -> str
         return "Load the logs and save() them again."
     anew = [] if resume else ["--no-resume"]
     return f"Read its logs again: {shlex.join(['derail', 'convert', *given, str(folder), *anew])}"
-
-
-def _of_one_folder(folder: Path) -> Manifest | None:
-    """A store in which each table is one file, as they were before there were shards."""
-    if not all((folder / f"{name}.parquet").is_file() for name in TABLES):
-        return None
-    pieces = {name: [piece_of(folder, f"{name}.parquet")] for name in KEYED}
-    tables = {name: f"{name}.parquet" for name in TABLES if name not in KEYED}
-    return Manifest(layout=1, pieces=pieces, tables=tables)
 
 
 def piece_of(folder: Path, path: str) -> Piece:

@@ -334,7 +334,7 @@ def test_an_incomplete_store_and_one_of_another_version_are_refused(
         loaders.scan(folder)
 
 
-def test_a_store_of_one_file_for_each_table_is_still_read(
+def test_a_store_from_before_shards_is_refused_and_replaced(
     runs: Trajectories, tmp_path: Path
 ) -> None:
     folder = tmp_path / "old"
@@ -342,12 +342,10 @@ def test_a_store_of_one_file_for_each_table_is_still_read(
     for name, table in tables_of(runs).items():
         table.write_parquet(folder / f"{name}.parquet")
     (folder / "derail.json").write_text('{"store": "derail", "schema_version": 1}\n')
-    old = loaders.scan(folder)
-    assert_same(old, runs)
-    assert_same(old[runs.ids[3]], runs[runs.ids[3]])
-    runs.filter(model="m-1").save(folder)
-    assert_same(loaders.scan(folder), runs.filter(model="m-1"))
-    assert_same(old, runs)  # whoever has it open still reads what it was
+    with pytest.raises(LoadError, match=r"schema version 1.*Load the logs and save"):
+        loaders.scan(folder)
+    runs.save(folder)
+    assert_same(loaders.scan(folder), runs)
 
 
 def test_a_store_reads_only_the_row_groups_of_the_runs_asked_for(tmp_path: Path) -> None:
