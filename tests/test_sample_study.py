@@ -249,10 +249,11 @@ def test_the_report_s_hazards_cover_the_truth(
         span = [ratios[policy][CODES[code]] for policy in POLICIES]
         assert rows[code]["low"] < max(span), rows[code]
         assert rows[code]["high"] > min(span), rows[code]
-    shown = [
-        code for code in (*explicit, "exec_error") if rows[f"thinking_dropped x {code}"]["low"] > 1
-    ]
-    assert len(shown) >= 2
+    # Calls that the world itself refused are exec_error as well, and no worse without the plan: they
+    # thin out its interaction, so that only its direction and that of exceptions are sure to be seen.
+    for code in ("exec_error", "exception", "timeout"):
+        assert rows[f"thinking_dropped x {code}"]["odds_ratio"] > 1.3, code
+    assert rows["thinking_dropped x timeout"]["low"] > 1
     assert "thinking_dropped x timeout" in " ".join(made_report.support)
 
 

@@ -25,7 +25,7 @@ from test_store import assert_holds_its_word, assert_same
 
 import loaders
 from loaders import DerailError, LoadError, Trajectories, converting, shards
-from loaders.schema import TABLES
+from loaders.schema import SCHEMA_VERSION, TABLES
 
 KILLS = 20
 _FRESH = multiprocessing.get_context("forkserver")
@@ -444,7 +444,9 @@ def test_a_store_of_an_older_schema_says_what_to_type(tmp_path: Path) -> None:
         loaders.convert(logs, store)
         manifest = store / "derail.json"
         manifest.write_text(
-            manifest.read_text().replace('"schema_version": 1', '"schema_version": 0')
+            manifest.read_text().replace(
+                f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 0'
+            )
         )
         with pytest.raises(LoadError, match="schema version 0") as caught:
             loaders.scan(store)
