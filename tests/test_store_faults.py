@@ -443,19 +443,14 @@ def test_a_store_of_an_older_schema_says_what_to_type(tmp_path: Path) -> None:
         chatter.write(logs / "a.jsonl")
         loaders.convert(logs, store)
         manifest = store / "derail.json"
-        manifest.write_text(
-            manifest.read_text().replace(
-                f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 0'
-            )
-        )
+        present = f'"schema_version": {SCHEMA_VERSION}'
+        manifest.write_text(manifest.read_text().replace(present, '"schema_version": 0'))
         with pytest.raises(LoadError, match="schema version 0") as caught:
             loaders.scan(store)
         command = str(caught.value).partition("Read its logs again: ")[2]
         assert command == f"derail convert '{logs}' {store}"
         assert_same(loaders.convert(logs, store), loaders.load(logs))
-        manifest.write_text(
-            manifest.read_text().replace('"schema_version": 1', '"schema_version": 9')
-        )
+        manifest.write_text(manifest.read_text().replace(present, '"schema_version": 9'))
         with pytest.raises(LoadError, match="a newer Derail wrote it"):
             loaders.convert(logs, store)
 
