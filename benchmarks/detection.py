@@ -12,6 +12,7 @@ import json
 import sys
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 
@@ -77,9 +78,9 @@ def as_logged(runs: Trajectories) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def scores(runs: Trajectories, by: str = "family") -> pl.DataFrame:
+def scores(runs: Trajectories, by: Literal["family", "code"] = "family") -> pl.DataFrame:
     """The rows of ``quality``."""
-    return perturbations.quality(runs, truth_of(runs), by=by).frame  # type: ignore[arg-type]
+    return perturbations.quality(runs, truth_of(runs), by=by).frame
 
 
 def table(frame: pl.DataFrame, name: str) -> str:

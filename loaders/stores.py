@@ -116,7 +116,7 @@ def manifest_of(folder: Path) -> Manifest | None:
         return None
     if version.store != "derail":
         return None
-    if version.schema_version != SCHEMA_VERSION or version.layout > LAYOUT:
+    if (version.schema_version, version.layout) != (SCHEMA_VERSION, LAYOUT):
         raise OtherVersion(_other_version(folder, version), _is_newer(version))
     try:
         return msgspec.json.decode(data, type=Manifest)
@@ -176,10 +176,7 @@ def table(
     if not pieces:
         return pl.LazyFrame(schema=TABLES[name])
     files = [folder / piece.path for piece in pieces]
-    rows = pl.scan_parquet(files)
-    return (
-        rows.set_sorted("run") if manifest.layout > 1 else rows
-    )  # nobody checked those of one folder
+    return pl.scan_parquet(files).set_sorted("run")
 
 
 def _holding(pieces: list[Piece], runs: pl.Series) -> list[Piece]:

@@ -456,7 +456,7 @@ def scan(path: str | os.PathLike[str]) -> Trajectories:
             + stores.made_anew_by(folder, manifest.given, resume=False)
         )
     tables = {name: stores.table(folder, manifest, name) for name in TABLES}
-    return Trajectories(tables, Stored(folder, manifest), is_clustered=manifest.layout > 1)
+    return Trajectories(tables, Stored(folder, manifest), is_clustered=True)
 
 
 def is_begun(folder: Path) -> bool:
