@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +16,7 @@ import msgspec
 import polars as pl
 
 from loaders import archives
-from loaders.discovery import PathLike, discover, pattern_of
+from loaders.discovery import Found, PathLike, discover, pattern_of
 from loaders.errors import DerailError
 from loaders.planning import LOGS, OTHERS, Plan, Row, labels_as_json, plan
 from loaders.ranges import Range, ranges_of
@@ -53,7 +53,7 @@ from loaders.stores import (
     writing_into,
 )
 from loaders.trajectories import Trajectories, check_labels, scan
-from loaders.workers import Work, in_processes
+from loaders.workers import Work, in_processes, starting_processes
 
 _BYTES_PER_SHARD = 64 << 20
 _IN_THIS_PROCESS_BELOW = 32 << 20
@@ -99,9 +99,11 @@ def convert(
     own = f"{folder}{os.sep}"
     found = [item for item in discover(given) if not str(item.source.path).startswith(own)]
     check_labels({name for item in found for name in item.labels})
-    with writing_into(folder):
+    with writing_into(folder), ExitStack() as until_the_end:
         before = _present(folder)
         clear_unfinished(folder, None if resume else before)
+        if executor is None and before is None and not _is_little(found):
+            executor = until_the_end.enter_context(starting_processes())
         logs, others = _bookkeeping(folder, before if resume else None)
         todo = plan(found, logs, others, candidates, named=format is not None)
         _check_values_of_labels(todo)
@@ -137,6 +139,11 @@ def _present(folder: Path) -> Manifest | None:
             "another folder"
         )
     return before
+
+
+def _is_little(found: Iterable[Found]) -> bool:
+    """Whether processes would take longer to start than to read what is found."""
+    return sum(weight_of(item.source) for item in found) < _IN_THIS_PROCESS_BELOW
 
 
 def _bookkeeping(folder: Path, before: Manifest | None) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -189,7 +196,8 @@ def _read(
             _remove_if_stale(folder / SHARDS / task.name)
         if is_here:
             done: Iterator[tuple[int, str]] = (
-                (number, write_shard(task, {}, known)) for number, task in enumerate(only_tasks)
+                (number, write_shard(task, {}, known.__getitem__))
+                for number, task in enumerate(only_tasks)
             )
         else:
             work = Work[Task, str](write_shard, lambda task: len(task.logs), try_log)

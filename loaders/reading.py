@@ -24,7 +24,7 @@ from loaders.linking import (
     tools_of_all,
     unread_companions,
 )
-from loaders.registry import Alike, Format, choose, formats, recognise
+from loaders.registry import Alike, Format, choose, format_called, formats, recognise
 from loaders.schema import PROBLEMS, TABLES
 from loaders.sources import Source
 from loaders.trajectories import Trajectories, check_labels, with_labels
@@ -281,7 +281,7 @@ def _read_batch(batch: _Batch, lost: Lost) -> Frames:
     builder = Builder()
     for number, (name, parts) in enumerate(batch.logs):
         sources = [Source(path, member) for path, member in parts]
-        read_source(formats()[name], sources, builder, lost=lost.get(number))
+        read_source(format_called(name), sources, builder, lost=lost.get(number))
     return builder.frames()
 
 

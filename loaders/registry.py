@@ -23,6 +23,7 @@ from loaders.sources import Head, Source
 
 GIVES = ("thinking", "sent", "tools", "tokens", "outcome")
 """What a format's logs can hold: thinking; what was sent back; tool definitions; tokens; outcome."""
+_GROUP = "derail.loaders"
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,9 @@ def formats() -> dict[str, Format]:
     A package offers formats as entry points of the group ``derail.loaders``, each the module of one
     format; one of a known name takes its place. A package that can't be imported is warned of.
     """
-    found: dict[str, Format] = {}
-    for info in sorted(pkgutil.iter_modules(loaders.formats.__path__), key=lambda info: info.name):
-        if not info.name.startswith("_"):
-            module = importlib.import_module(f"loaders.formats.{info.name}")
-            found[info.name] = from_module(module, info.name)
-    for entry in sorted(entry_points(group="derail.loaders"), key=lambda entry: entry.name):
+    names = (info.name for info in pkgutil.iter_modules(loaders.formats.__path__))
+    found = {name: _own(name) for name in sorted(names) if not name.startswith("_")}
+    for entry in sorted(entry_points(group=_GROUP), key=lambda entry: entry.name):
         try:
             found[entry.name] = from_module(entry.load(), entry.name)
         except Exception as error:  # noqa: BLE001 - another package's mistake must not stop this one
@@ -103,6 +101,19 @@ def formats() -> dict[str, Format]:
                 stacklevel=2,
             )
     return found
+
+
+@cache
+def format_called(name: str) -> Format:
+    """The format of a known name; the others are not imported, which a process of many can't afford."""
+    if name in {entry.name for entry in entry_points(group=_GROUP)}:
+        return formats()[name]
+    return _own(name)
+
+
+@cache
+def _own(name: str) -> Format:
+    return from_module(importlib.import_module(f"loaders.formats.{name}"), name)
 
 
 def available() -> pl.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import polars as pl
 from loaders.builder import Builder, Frames, NotKept, files_of
 from loaders.ranges import Range, SourceOfLines
 from loaders.reading import read_source
-from loaders.registry import Format, formats
+from loaders.registry import Format, format_called
 from loaders.sources import Counted, Source
 from loaders.stores import KEYED, new_folder, write_frame
 from loaders.workers import Lost
@@ -67,17 +67,17 @@ class Task(NamedTuple):
     logs: tuple[Log, ...]
 
 
-def write_shard(task: Task, lost: Lost, known: Mapping[str, Format] | None = None) -> str:
+def write_shard(task: Task, lost: Lost, format_of: Callable[[str], Format] = format_called) -> str:
     """Read the logs of a task into a shard; returns its name.
 
-    ``lost`` logs become problems unread. ``known``: formats by name, if not those that are installed.
+    ``lost`` logs become problems unread. ``format_of``: a format by its name.
 
     Raises ``DerailError`` where the store can't be written.
     """
     with new_folder(task.store, task.name) as folder:
         if folder is not None:
             try:
-                _Writer(folder, task.first_run).write(task, lost, known or formats())
+                _Writer(folder, task.first_run).write(task, lost, format_of)
             except NotKept as error:
                 raise error.__cause__ or error from None
     if not gc.isenabled():
@@ -89,7 +89,7 @@ def try_log(task: Task, number: int) -> None:
     """Read one log of a task and keep nothing: does the process survive it?"""
     builder = Builder(hand_over=lambda frames: None)
     log = task.logs[number]
-    read_source(formats()[log.format], log.sources(), builder)
+    read_source(format_called(log.format), log.sources(), builder)
     builder.frames()
 
 
@@ -102,7 +102,7 @@ class _Writer:
         self._pieces = 0
         self._latest_run = first_run - 1
 
-    def write(self, task: Task, lost: Lost, known: Mapping[str, Format]) -> None:
+    def write(self, task: Task, lost: Lost, format_of: Callable[[str], Format]) -> None:
         builder = Builder(hand_over=self._keep)
         logs: list[tuple[Any, ...]] = []
         log_of_problem: list[int] = []
@@ -112,7 +112,7 @@ class _Writer:
             sources = log.sources()
             parts = {source.path.as_posix() for source in sources}
             before, began = state_of(parts), time.time_ns()
-            read_source(known[log.format], sources, builder, lost=lost.get(number))
+            read_source(format_of(log.format), sources, builder, lost=lost.get(number))
             if log.lines is not None:  # its hash is of the file as it was then
                 path, size, changed = sources[0].path, log.lines.size, log.lines.changed
                 before = [{"path": path.as_posix(), "size": size, "changed": changed}]

@@ -89,7 +89,7 @@ class Source:
     @cached_property
     def filename(self) -> str:
         """The last part of the name."""
-        return PurePosixPath(self.name).name
+        return self.name.rpartition("/")[2]
 
     def __repr__(self) -> str:
         return f"Source({self.name!r})"
@@ -141,7 +141,7 @@ class Source:
         """The bytes of a small file, read once for detection, hash and records."""
         if self.member is not None or self.size > _SMALL:
             return None
-        return self.path.read_bytes()
+        return bytes_of(self.path)
 
     @property
     def plain(self) -> bytes | None:
@@ -420,6 +420,18 @@ class MemorySource(Source):
 
     def _beside(self, relative: str) -> Source | None:
         return None  # nothing lies beside it
+
+
+def bytes_of(path: Path) -> bytes:
+    """A small file's bytes; without Python's streams, which take longer to make than it to read."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        pieces: list[bytes] = []
+        while piece := os.read(descriptor, _SMALL):
+            pieces.append(piece)
+    finally:
+        os.close(descriptor)
+    return b"".join(pieces)
 
 
 @lru_cache(maxsize=16)

@@ -197,6 +197,8 @@ def _records(source: Source) -> Any:
     if source.is_json_lines:
         rows = PlainRows()
         return source.json_lines(lambda line: _plain_row(rows, line))
+    if (plain := source.plain) is not None and (row := _plain_row(PlainRows(), plain)) is not None:
+        return [("", row)]
     value = source.json()
     if is_array(value) and not is_message(next(iter(value), None)):
         return ((f"/{index}", item) for index, item in enumerate(value))

@@ -64,7 +64,9 @@ class Work(Generic[Task, Result]):
 
 
 def in_processes(
-    work: Work[Task, Result], tasks: Sequence[Task], executor: Executor | None = None
+    work: Work[Task, Result],
+    tasks: Sequence[Task],
+    executor: Executor | None = None,
 ) -> Iterator[tuple[int, Result]]:
     """Do all tasks, each as soon as there is a place for it; gives their numbers with the results.
 
@@ -85,18 +87,31 @@ def in_processes(
 
 
 @contextmanager
-def _given_or_own(executor: Executor | None, tasks: int) -> Generator[tuple[Executor, int]]:
-    if executor is not None:
-        yield executor, _IN_FLIGHT_ELSEWHERE
-        return
-    count = min(cores(), tasks)
-    pool = _own_pool(count)
+def starting_processes(at_most: int | None = None) -> Generator[Processes]:
+    """Processes of this machine, as many as it has cores; they start at once.
+
+    So they can, while what they shall do is still being found out.
+    """
+    count = cores() if at_most is None else min(cores(), at_most)
+    pool = Processes(count)
+    pool.submit(os.getpid)  # all processes of a pool start with its first task
     try:
-        yield pool, 2 * count
+        yield pool
     except BaseException:
         _kill(pool)
         raise
     pool.shutdown()
+
+
+@contextmanager
+def _given_or_own(executor: Executor | None, tasks: int) -> Generator[tuple[Executor, int]]:
+    if isinstance(executor, Processes):
+        yield executor, 2 * executor.count
+    elif executor is not None:
+        yield executor, _IN_FLIGHT_ELSEWHERE
+    else:
+        with starting_processes(tasks) as pool:
+            yield pool, 2 * pool.count
 
 
 def _until_it_breaks(
@@ -163,7 +178,7 @@ class _Failed:
 
 def _attempt(function: Callable[..., Result], *given: Any) -> Result | _Failed:
     """What a function returns in a process of its own."""
-    with _own_pool(1) as pool:
+    with Processes(1) as pool:
         try:
             return pool.submit(partial(_with_limits, _limits(), function), *given).result()
         except BrokenExecutor:
@@ -177,8 +192,12 @@ def _attempt(function: Callable[..., Result], *given: Any) -> Result | _Failed:
 # ---------------------------------------------------------------------- processes of our own
 
 
-def _own_pool(count: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(count, mp_context=_Context(), initializer=_start)
+class Processes(ProcessPoolExecutor):
+    """Processes of our own, ``count`` of them."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count, mp_context=_Context(), initializer=_start)
+        self.count = count
 
 
 class _Process(SpawnProcess):

@@ -22,7 +22,7 @@ from budget import at_most
 from test_archives import zip_by_hand, zip_of, zstd_zip
 
 import loaders
-from loaders import LoadError, Trajectories, archives, reading, workers
+from loaders import LoadError, Trajectories, archives, reading, sources, workers
 from loaders.builder import Builder
 from loaders.formats import _template
 from loaders.schema import PROBLEMS, TABLES
@@ -181,14 +181,14 @@ def test_a_file_that_may_not_be_read_is_a_problem(
 ) -> None:
     chatter.write(tmp_path / "a.jsonl")
     locked = chatter.write(tmp_path / "b.jsonl")
-    read_bytes = Path.read_bytes
+    bytes_of = sources.bytes_of
 
-    def refuse(self: Path) -> bytes:
-        if self == locked:
-            raise PermissionError(13, "Permission denied", str(self))
-        return read_bytes(self)
+    def refuse(path: Path) -> bytes:
+        if path == locked:
+            raise PermissionError(13, "Permission denied", str(path))
+        return bytes_of(path)
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(sources, "bytes_of", refuse)
     runs = load(tmp_path)
     assert problems(runs) == [("b.jsonl", None, "error", "can't be opened: Permission denied")]
 
@@ -625,8 +625,8 @@ def test_each_small_file_is_opened_twice_at_most(
 ) -> None:
     path = chatter.write(tmp_path / "a.jsonl")
     opened: list[Path] = []
-    read_bytes = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda self: opened.append(self) or read_bytes(self))
+    bytes_of = sources.bytes_of
+    monkeypatch.setattr(sources, "bytes_of", lambda path: opened.append(path) or bytes_of(path))
     load(path)
     assert opened == [path] * 2
 

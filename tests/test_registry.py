@@ -17,7 +17,7 @@ import pytest
 from test_archives import zip_by_hand, zip_of
 
 import loaders
-from loaders import LoadError
+from loaders import LoadError, sources
 from loaders.formats import _template
 from loaders.registry import (
     GIVES,
@@ -244,10 +244,10 @@ def test_a_file_that_is_gone_or_locked_says_why(
     assert verdict_on(tmp_path / "gone").reason == "can't be opened: No such file or directory"
     path = chatter.write(tmp_path / "r1.jsonl")
 
-    def refuse(self: Path) -> bytes:
-        raise PermissionError(13, "Permission denied", str(self))
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(sources, "bytes_of", refuse)
     verdict = verdict_on(path)
     assert (verdict.severity, verdict.reason) == ("error", "can't be opened: Permission denied")
 
