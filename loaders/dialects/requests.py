@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from loaders.context import Range
 from loaders.dialects.openai_chat import Thought
 from loaders.run import Run
@@ -103,11 +105,22 @@ class _Repeated(NamedTuple):
     is_system: bool
 
 
+class _Asked(Struct, gc=False):
+    """A message of a request, and what was found out about it."""
+
+    message: Object
+    key: Hashable
+    thoughts: set[tuple[str | None, str | None]] | None = None
+
+
 class RepeatedMessages:
     """Messages that are known from requests alone: each is told where it first stands.
 
     ``key`` and ``thinking`` as for ``ToldMessages``; equal messages of one request are told apart by
     their number. ``tell`` writes the events of a message that stands at a place.
+
+    Most of a request repeats the one before it: a message that is equal to the one in its place there
+    is not looked at again, only compared.
     """
 
     def __init__(
@@ -124,13 +137,19 @@ class RepeatedMessages:
         self._told: list[_Repeated] = []
         self._numbers: dict[Hashable, list[int]] = defaultdict(list)
         self._shown: dict[str | None, set[int]] = {}
+        self._latest: list[_Asked] = []
 
     def take(self, request: list[tuple[Object, str]]) -> list[int]:
         """Tell what is new of a request, whose messages come with their places; all by number."""
         seen: dict[Hashable, int] = defaultdict(int)
         numbers: list[int] = []
+        before_this, self._latest = iter(self._latest), []
         for message, pos in request:
-            key = self._key(message)
+            asked = next(before_this, None)
+            if asked is None or asked.message != message:
+                asked = _Asked(message, self._key(message))
+            self._latest.append(asked)
+            key = asked.key
             if seen[key] == len(self._numbers[key]):
                 start, before = self._run.seq, len(self._run.thinking_seqs)
                 self._tell(message, pos)
@@ -153,10 +172,11 @@ class RepeatedMessages:
         Not ``is_sure``: what stands between the log and the wire may have dropped thinking.
         """
         sent: set[int] = set()
-        for number, message in zip(shown, request, strict=True):
+        for place, (number, message) in enumerate(zip(shown, request, strict=True)):
             known = self._told[number].thinking
-            here = {(t.text, t.signature) for t in (self._thinking(message) if known else ())}
-            sent.update(seq for seq, t in known.items() if (t.text, t.signature) in here)
+            if known:
+                here = self._thoughts_in(message, place)
+                sent.update(seq for seq, t in known.items() if (t.text, t.signature) in here)
         kept = {number for number in shown if not self._told[number].is_system}
         edit = "truncated" if self._shown.get(agent, set()) - kept else None
         self._shown[agent] = kept
@@ -164,6 +184,15 @@ class RepeatedMessages:
             edit = "thinking_dropped"
         ranges = [(self._told[number].start, self._told[number].stop) for number in shown]
         self._run.saw(ranges, sent if is_sure or not sent else None, "request", edit)
+
+    def _thoughts_in(self, message: Object, place: int) -> set[tuple[str | None, str | None]]:
+        """The thinking that a message of the request taken last carries to the model."""
+        asked = self._latest[place] if place < len(self._latest) else None
+        if asked is None or asked.message != message:
+            asked = _Asked(message, None)
+        if asked.thoughts is None:
+            asked.thoughts = {(t.text, t.signature) for t in self._thinking(message)}
+        return asked.thoughts
 
     def _remember(self, message: Object, start: int, before: int) -> int:
         seqs = self._run.thinking_seqs[before:]
