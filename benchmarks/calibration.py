@@ -205,10 +205,9 @@ def main() -> None:
     text = f"{in_short(found)}\n\n{table(found)}"
     print(text)
     if given.write:
-        page = HERE / "calibration.md"
-        before, mark, rest = page.read_text().partition("<!-- calibration -->\n")
-        _, end, after = rest.partition("<!-- /calibration -->")
-        page.write_text(before + mark + text + "\n" + end + after)
+        from tables import put
+
+        put("calibration", text, HERE / "calibration.md")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from typing import Any
 
 import polars as pl
 from _converters_raw import Block, blocks_of, write_claude_session
+from tables import put
 
 import loaders
 
@@ -41,7 +42,6 @@ IMPORTED = ("claude_code", "inspect")
 """Formats whose files Scout imports; for the others it has no importer."""
 CONVERTED = ("claude_code", "codex", "gemini_cli", "pi")
 """Formats whose session files Harbor converts; of OpenCode it reads the stream of events alone."""
-MARKS = ("<!-- converters -->", "<!-- /converters -->")
 
 COUNT = """
 import asyncio, json, sys
@@ -261,14 +261,6 @@ def _row(
     return f"| {name} | {converter} | {' | '.join(cells)} |"
 
 
-def write(text: str) -> None:
-    """Put the table between the marks of the README."""
-    readme = HERE / "README.md"
-    before, _, rest = readme.read_text().partition(MARKS[0])
-    after = rest.partition(MARKS[1])[2]
-    readme.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
-
-
 if __name__ == "__main__":
     arguments = [argument for argument in sys.argv[1:] if argument != "--write"]
     if len(arguments) != 1:
@@ -276,4 +268,4 @@ if __name__ == "__main__":
     counted = table(Path(arguments[0]))
     print(counted)
     if "--write" in sys.argv:
-        write(counted)
+        put("converters", counted)

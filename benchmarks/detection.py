@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import polars as pl
+from tables import put
 
 import loaders
 from analysis import perturbations
@@ -155,9 +156,7 @@ def main() -> None:
     for mark, text in marked.items():
         print(text)
         if "--write" in sys.argv:
-            before, start, rest = PAGE.read_text().partition(f"<!-- {mark} -->\n")
-            _, end, after = rest.partition(f"<!-- /{mark} -->")
-            PAGE.write_text(before + start + text + "\n" + end + after)
+            put(mark, text, PAGE)
 
 
 def of_real_logs(logs: Path) -> str:

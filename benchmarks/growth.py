@@ -8,7 +8,7 @@ largest size, and the exponents k in ``time ~ size^k`` from a quarter of that si
 smallest input costs. An exponent near 1 is linear. What is above ``--most`` is measured again without
 Python's garbage collector, which in ``convert``'s processes is off: that exponent stands in brackets.
 
-    python benchmarks/growth.py [FOLDER ...] [--formats=a,b] [--times=64] [--most=1.05]
+    python benchmarks/growth.py [FOLDER ...] [--formats=a,b] [--times=64] [--most=1.05] [--write]
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ from loaders.builder import Builder
 from loaders.reading import grouped, read_source
 from loaders.registry import Format
 from loaders.sources import Source
+
+sys.path.insert(0, str(Path(__file__).parent))
+from tables import put
 
 ROOT = Path(__file__).parent.parent
 BASE_BYTES = 128 << 10
@@ -328,15 +331,16 @@ def has_events(chosen: Format, sources: list[Source]) -> bool:
 
 def main(arguments: list[str]) -> int:
     """Print the table; 1 where an exponent of time is above ``--most``."""
-    options = dict(a.lstrip("-").split("=") for a in arguments if a.startswith("--"))
+    options = dict(a.lstrip("-").split("=") for a in arguments if "=" in a)
     folders = [Path(a) for a in arguments if not a.startswith("--")]
     folders = folders or [ROOT / "sample_logs", ROOT / "tests" / "inspect_logs"]
     wanted = set(options.get("formats", "").split(",")) - {""}
     times, most = int(options.get("times", 64)), float(options.get("most", 1.05))
-    print(
-        "| format | made longer by | MB | seconds at 1, 4, 16, 64 times | peak MB | time ~ size^k | memory ~ size^k |"
-    )
-    print("|---|---|---:|---|---:|---:|---:|")
+    lines = [
+        "| format | made longer by | MB | seconds at 1, 4, 16, 64 times | peak MB | time ~ size^k | memory ~ size^k |",
+        "|---|---|---:|---|---:|---:|---:|",
+    ]
+    print(*lines, sep="\n")
     worst: list[str] = []
     for name, sources in samples(folders, wanted).items():
         try:
@@ -348,12 +352,14 @@ def main(arguments: list[str]) -> int:
         collected = "" if without is None else f" ({without:.2f})"
         if min(found["time_exponent"], without or most) > most:
             worst.append(name)
-        print(
+        lines.append(
             f"| `{name}` | {found['way']} | {found['megabytes']:.1f} "
             f"| {', '.join(f'{s:.2f}' for s in found['seconds'])} | {found['peak']:.0f} "
-            f"| {found['time_exponent']:.2f}{collected} | {found['memory_exponent']:.2f} |",
-            flush=True,
+            f"| {found['time_exponent']:.2f}{collected} | {found['memory_exponent']:.2f} |"
         )
+        print(lines[-1], flush=True)
+    if "--write" in arguments:
+        put("growth", "\n".join(lines))
     if worst:
         print(f"\nabove {most}: {', '.join(worst)}")
     return bool(worst)

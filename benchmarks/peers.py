@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import reading as made
+from tables import put
 
 from loaders.archives import ZipArchive
 
@@ -34,7 +35,6 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 STUDY = ROOT / "sample_logs" / "study" / "all" / "planner-1" / "inspect" / "none.eval"
 _RANDOM_ID = re.compile(r'"([A-Za-z0-9]{22})"')
-START, END = "<!-- peers -->", "<!-- /peers -->"
 
 MEASURE = """
 import json, os, resource, sys, time
@@ -349,10 +349,7 @@ def main() -> None:
     lines += ["|---|---|---:|---:|---:|", *(f"| {' | '.join(row)} |" for row in rows)]
     print("\n".join(lines))
     if given.write:
-        readme = HERE / "README.md"
-        before, _, rest = readme.read_text().partition(START)
-        table = "\n".join(lines)
-        readme.write_text(f"{before}{START}\n{table}\n{END}{rest.partition(END)[2]}")
+        put("peers", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ out of 4 MB chunks, or over the inflated members of an archive, each value dropp
 and then writing every table with zstd at level 1. Memory is VmHWM after ``clear_refs``, without what
 the process had before.
 
-    uv run --with orjson python benchmarks/reading.py [FILE ...] [--rounds=5]
+    uv run --with orjson python benchmarks/reading.py [FILE ...] [--rounds=5] [--write]
 
-Without files it makes its own input (``MADE``); name logs of your own to see those.
+Without files it makes its own input (``MADE``); name logs of your own to see those. ``--write`` puts the
+table into ``benchmarks/README.md``.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ import zipfile
 from pathlib import Path
 
 from loaders.archives import ZipArchive
+
+sys.path.insert(0, str(Path(__file__).parent))
+from tables import put
 
 ROUNDS = 5
 WORDS = [
@@ -205,8 +209,11 @@ def main(arguments: list[str]) -> None:
     rounds = next(
         (int(a.partition("=")[2]) for a in arguments if a.startswith("--rounds=")), ROUNDS
     )
-    print("| input | MB | to frames / decode | to Parquet / decode | peak MB |")
-    print("|---|---:|---:|---:|---:|")
+    lines = [
+        "| input | MB | to frames / decode | to Parquet / decode | peak MB |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    print(*lines, sep="\n")
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(a) for a in arguments if not a.startswith("--")]
         for make, name, size in () if paths else MADE:
@@ -220,11 +227,13 @@ def main(arguments: list[str]) -> None:
                 frames.append(spent / decode)
                 peaks.append(peak)
                 parquet.append(cpu(READ, path, "parquet", folder)[0] / decode)
-            print(
+            lines.append(
                 f"| {path.stem} | {path.stat().st_size / 1e6:.0f} | {statistics.median(frames):.1f} "
-                f"| {statistics.median(parquet):.1f} | {statistics.median(peaks):.0f} |",
-                flush=True,
+                f"| {statistics.median(parquet):.1f} | {statistics.median(peaks):.0f} |"
             )
+            print(lines[-1], flush=True)
+    if "--write" in arguments:
+        put("reading", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ from analysis.results import Result
 HERE = Path(__file__).resolve().parent
 SAMPLES = HERE.parent / "sample_logs"
 README = HERE.parent / "README.md"
-MARKS = ("<!-- sent back -->", "<!-- /sent back -->")
 HEADER = ("framework", "style", "runs", "calls", "blocks sent back", "policy", "in its log", "from")
 STUDY = "study"
 """Inspect's part: of the study the runs of one model that nothing was done to, for each of its options."""
@@ -101,15 +100,10 @@ def _cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def write(text: str) -> None:
-    """Put the table between the marks of the README."""
-    before, _, rest = README.read_text().partition(MARKS[0])
-    after = rest.partition(MARKS[1])[2]
-    README.write_text(f"{before}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{after}")
-
-
 if __name__ == "__main__":
     counted = table(results())
     print(counted)
     if "--write" in sys.argv:
-        write(counted)
+        from tables import put
+
+        put("sent back", f"\n{counted}\n", README)
