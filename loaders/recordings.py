@@ -27,9 +27,10 @@ from loaders.dialects.gemini_wire import GeminiAPI
 from loaders.dialects.responses_wire import OpenAIResponses, echoed_request
 from loaders.dialects.wire import WIRES, Wire
 from loaders.exchanges import CallReader
+from loaders.heads import Head, asked_once
 from loaders.proxies import body_of, half_call, told_headers, whole_call
 from loaders.recordings_ignored import IGNORED
-from loaders.sources import Head, Source, asked_once
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

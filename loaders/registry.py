@@ -19,7 +19,8 @@ import polars as pl
 import loaders.formats
 from loaders.builder import Builder
 from loaders.errors import LoadError, UnreadableRecord
-from loaders.sources import Head, Source
+from loaders.heads import Head
+from loaders.sources import Source
 
 GIVES = ("thinking", "sent", "tools", "tokens", "outcome")
 """What a format's logs can hold: thinking; what was sent back; tool definitions; tokens; outcome."""

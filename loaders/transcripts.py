@@ -24,11 +24,12 @@ from loaders.dialects.plain_chat import Message, PlainRows, tell
 from loaders.dialects.responses import NAME, is_item
 from loaders.dialects.text_tools import declared_tools, is_observation, split_calls
 from loaders.errors import UnreadableRecord
+from loaders.heads import Head, asked_once
 from loaders.proxies import half_call, whole_call
 from loaders.recordings import CallLog, Recording, api_in, calls_of_cassette, is_cassette
 from loaders.rows import identity_of, metadata_of, outcome_of, unfolded
 from loaders.run import Run
-from loaders.sources import Head, Source, asked_once
+from loaders.sources import Source
 from loaders.values import Object, as_array, as_object, as_time, is_array, is_object
 
 IGNORED: Final = {

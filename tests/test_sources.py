@@ -19,8 +19,9 @@ from test_archives import zip_of, zstd_zip
 
 from loaders import sources
 from loaders.errors import UnreadableRecord
+from loaders.heads import HEAD_BYTES
 from loaders.raw import find_source, follow, raw_record
-from loaders.sources import HEAD_BYTES, Source
+from loaders.sources import Source
 
 RECORDS: list[dict[str, Any]] = [{"n": n, "text": "é" * n} for n in range(5)]
 LINES = b"".join(json.dumps(record).encode() + b"\n" for record in RECORDS)

@@ -18,9 +18,10 @@ from typing import Any
 from loaders.builder import Builder
 from loaders.databases import opened, plain_tables
 from loaders.errors import UnreadableRecord
+from loaders.heads import Head
 from loaders.jsontext import decode
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

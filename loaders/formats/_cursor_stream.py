@@ -14,8 +14,9 @@ from typing import Any
 
 from loaders.builder import Builder
 from loaders.errors import UnreadableRecord
+from loaders.heads import Head
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

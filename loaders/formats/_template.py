@@ -35,8 +35,9 @@ Message shapes that several formats share (OpenAI, Anthropic, ...) are in ``load
 from __future__ import annotations
 
 from loaders.builder import Builder
+from loaders.heads import Head
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

@@ -18,9 +18,10 @@ from loaders.builder import Builder
 from loaders.dialects.openai_chat import tool_definitions
 from loaders.dialects.text_tools import declared_tools
 from loaders.errors import UnreadableRecord
+from loaders.heads import Head
 from loaders.rows import identity_of, metadata_of, outcome_of
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

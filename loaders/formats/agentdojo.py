@@ -12,8 +12,9 @@ import re
 
 from loaders.builder import Builder
 from loaders.dialects.openai_chat import text_and_media, write_message, write_reply_parts
+from loaders.heads import Head
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import Object, as_array, as_bool, as_float, as_object, as_text
 
 TITLE = "AgentDojo run"

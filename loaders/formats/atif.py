@@ -27,8 +27,9 @@ from loaders.errors import UnreadableRecord
 from loaders.formats import _atif_extra as extra
 from loaders.formats._atif_extra import Block, Rest, without
 from loaders.formats._atif_trial import REWARDS, Trial
+from loaders.heads import Head
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

@@ -23,9 +23,10 @@ from typing import Any
 from loaders.builder import Builder
 from loaders.formats._autogen_chat import CHAT_MESSAGES, Chat
 from loaders.formats._autogen_state import Item, State, is_state, taken_apart, woven
+from loaders.heads import Head
 from loaders.rows import identity_of, metadata_of, outcome_of
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

@@ -14,7 +14,8 @@ from __future__ import annotations
 from loaders import recordings
 from loaders.builder import Builder
 from loaders.dialects.bedrock import BedrockConverse
-from loaders.sources import Head, Source
+from loaders.heads import Head
+from loaders.sources import Source
 
 TITLE = "Amazon Bedrock Converse"
 GIVES = ("thinking", "sent", "tools", "tokens")

@@ -22,8 +22,9 @@ from loaders.builder import Builder
 from loaders.dialects.openai_chat import tool_definitions, write_message
 from loaders.errors import UnreadableRecord
 from loaders.formats._bfcl_ignored import PATHS
+from loaders.heads import Head
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

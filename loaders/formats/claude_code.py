@@ -45,9 +45,10 @@ from loaders.formats._claude_code_lines import (
     entries,
 )
 from loaders.formats._claude_code_notes import Notes, record_of, without_bytes
+from loaders.heads import Head
 from loaders.jsontext import decode
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

@@ -30,9 +30,10 @@ from loaders.errors import UnreadableRecord
 from loaders.formats._cline_parts import blocks_of, metrics_of, squeezed, thinking_of
 from loaders.formats._cline_text import TOOLS, TextCall, pieces, tool_of_result
 from loaders.formats._cline_ui import IGNORED_IN_THE_WINDOW, NAMES, Note, Request, Screen, screen_of
+from loaders.heads import Head
 from loaders.rows import metadata_of
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

@@ -29,8 +29,9 @@ from loaders.formats._codex_ignored import PATHS
 from loaders.formats._codex_notes import Notes
 from loaders.formats._codex_tools import CALLS, ENDINGS, OUTPUTS, call_of, ending_of, output_of
 from loaders.formats._codex_twins import Twins, squeezed
+from loaders.heads import Head
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

@@ -12,8 +12,9 @@ from __future__ import annotations
 from loaders.builder import Builder
 from loaders.dialects.openai_chat import text_and_media
 from loaders.errors import UnreadableRecord
+from loaders.heads import Head
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import Object, as_array, as_int, as_json, as_object, as_text, is_object
 
 TITLE = "codex exec --json"

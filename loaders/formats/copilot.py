@@ -23,8 +23,9 @@ from loaders.context import Range, merge
 from loaders.errors import UnreadableRecord
 from loaders.formats._copilot_agents import Agents, model_of, sums_of
 from loaders.formats._copilot_thoughts import Thoughts
+from loaders.heads import Head
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

@@ -23,9 +23,10 @@ from loaders.builder import Builder
 from loaders.dialects import openai_chat
 from loaders.formats import _crewai_ignored
 from loaders.formats._crewai_events import BEGIN, END, Events
+from loaders.heads import Head
 from loaders.rows import metadata_of
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

@@ -19,9 +19,10 @@ from loaders.builder import Builder
 from loaders.dialects.anthropic import step_columns, write_block
 from loaders.errors import UnreadableRecord
 from loaders.formats._droid_stream import Stream, actor_of, is_stream_event, session_of
+from loaders.heads import Head
 from loaders.rows import metadata_of
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

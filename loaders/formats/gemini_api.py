@@ -14,7 +14,8 @@ from __future__ import annotations
 from loaders import recordings
 from loaders.builder import Builder
 from loaders.dialects.gemini_wire import GeminiAPI
-from loaders.sources import Head, Source
+from loaders.heads import Head
+from loaders.sources import Source
 
 TITLE = "Gemini API"
 GIVES = ("thinking", "sent", "tools", "tokens")

@@ -21,8 +21,9 @@ from loaders.builder import Builder
 from loaders.context import Range, merge
 from loaders.errors import UnreadableRecord
 from loaders.formats._gemini_cli_stream import Stream, is_stream_event
+from loaders.heads import Head
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

@@ -16,9 +16,10 @@ from typing import Any
 
 from loaders.builder import Builder
 from loaders.dialects import gemini
+from loaders.heads import Head
 from loaders.rows import Gathered, metadata_of
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

@@ -22,9 +22,10 @@ from loaders.builder import Builder
 from loaders.dialects.openai_chat import text_and_media
 from loaders.dialects.responses import arguments_of, thought_of
 from loaders.errors import UnreadableRecord
+from loaders.heads import Head
 from loaders.rows import metadata_of
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

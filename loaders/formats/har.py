@@ -15,10 +15,11 @@ from typing import Any
 from loaders.bodies import body_value
 from loaders.builder import Builder
 from loaders.conversations import Recorded
+from loaders.heads import Head
 from loaders.proxies import told_headers
 from loaders.recordings import Recording
 from loaders.recordings_ignored import IGNORED as IGNORED_OF_CALLS
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

@@ -26,9 +26,10 @@ from loaders.dialects.openai_chat import (
 )
 from loaders.dialects.responses import thought_of
 from loaders.errors import UnreadableRecord
+from loaders.heads import Head
 from loaders.rows import metadata_of
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

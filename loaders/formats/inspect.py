@@ -37,10 +37,11 @@ from loaders.formats._inspect_events import sample_of
 from loaders.formats._inspect_parts import usage_columns
 from loaders.formats._inspect_sample import Sample, may_refer
 from loaders.formats._inspect_transcript import Transcript
+from loaders.heads import Head
 from loaders.jsontext import decode
 from loaders.rows import metadata_of
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

@@ -24,8 +24,9 @@ from loaders.builder import Builder
 from loaders.errors import UnreadableRecord
 from loaders.formats import _kimi_cli
 from loaders.formats._kimi_parts import part_types, text_of, write_part
+from loaders.heads import Head
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

@@ -23,9 +23,10 @@ from loaders.dialects import openai_chat
 from loaders.dialects.langchain import unpacked
 from loaders.dialects.requests import RepeatedMessages
 from loaders.formats._langchain_ignored import PATHS
+from loaders.heads import Head
 from loaders.rows import Gathered, identity_of, metadata_of, outcome_of, unfolded
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

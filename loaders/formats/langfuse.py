@@ -18,7 +18,8 @@ from loaders.dialects.span_attributes import Attributes, fill, flat, note_rest
 from loaders.dialects.span_messages import Message, as_value, messages_of, text_of
 from loaders.dialects.spans import Span, tell_traces
 from loaders.formats._langfuse_ignored import PATHS
-from loaders.sources import Head, Source
+from loaders.heads import Head
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

@@ -22,8 +22,9 @@ from loaders.builder import Builder
 from loaders.dialects import langchain as messages_of
 from loaders.formats._langgraph_events import Events
 from loaders.formats._langgraph_messages import Conversation, Found, messages_in
+from loaders.heads import Head
 from loaders.rows import metadata_of
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

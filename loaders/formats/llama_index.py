@@ -27,10 +27,11 @@ from loaders.formats._llama_index_messages import (
     tell_message,
     text_of,
 )
+from loaders.heads import Head
 from loaders.jsontext import NotJSON, decode, decode_cut
 from loaders.rows import identity_of, metadata_of, outcome_of
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

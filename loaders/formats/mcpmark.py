@@ -8,7 +8,8 @@ a success then. A message that names a limit of turns or context makes the outco
 from __future__ import annotations
 
 from loaders.builder import Builder
-from loaders.sources import Head, Source
+from loaders.heads import Head
+from loaders.sources import Source
 from loaders.values import Object, as_bool, as_float, as_int, as_object, as_text
 
 TITLE = "MCPMark summary"

@@ -35,8 +35,9 @@ from loaders.dialects.openai_chat import (
     write_reply_parts,
 )
 from loaders.formats import _mini_swe_agent_ignored
+from loaders.heads import Head
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

@@ -20,8 +20,9 @@ from loaders.dialects.span_attributes import Attributes, fill
 from loaders.dialects.span_messages import Message, Part, as_value, messages_of, text_of
 from loaders.dialects.spans import Span, tell_traces
 from loaders.formats import _mlflow_ignored
+from loaders.heads import Head
 from loaders.rows import metadata_of, unfolded
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

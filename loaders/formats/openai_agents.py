@@ -21,8 +21,9 @@ from loaders.builder import Builder
 from loaders.dialects import openai_chat, responses
 from loaders.dialects.openai_chat import Thought, all_thoughts_of, text_and_media
 from loaders.dialects.requests import RepeatedMessages
+from loaders.heads import Head
 from loaders.rows import Gathered, identity_of, metadata_of, outcome_of
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from loaders import transcripts
 from loaders.builder import Builder
+from loaders.heads import Head
 from loaders.recordings_ignored import IGNORED as IGNORED_OF_CALLS
-from loaders.sources import Head, Source
+from loaders.sources import Source
 
 TITLE = "OpenAI chat completions"
 GIVES = ("thinking", "sent", "tools", "tokens", "outcome")

@@ -16,11 +16,12 @@ from typing import Any
 from loaders.builder import Builder
 from loaders.dialects import responses
 from loaders.dialects.responses import is_item, is_output, is_response
+from loaders.heads import Head
 from loaders.recordings import CallLog, Recording, api_in, calls_of_cassette, is_cassette
 from loaders.recordings_ignored import IGNORED
 from loaders.rows import identity_of, metadata_of, outcome_of, unfolded
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import Object, as_array, as_object, as_text, as_time, is_array, is_object
 
 TITLE = "OpenAI Responses"

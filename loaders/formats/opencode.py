@@ -30,7 +30,8 @@ from loaders.formats._opencode_parts import (
     signature_of,
     token_columns,
 )
-from loaders.sources import Head, Source
+from loaders.heads import Head
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

@@ -25,8 +25,9 @@ from loaders.dialects.text_tools import split_calls
 from loaders.dialects.wire import WIRES, OpenAIChat, Part, Reply, Turn
 from loaders.errors import UnreadableRecord
 from loaders.exchanges import CallReader
+from loaders.heads import Head
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.transcripts import is_completion_log
 from loaders.values import (
     Object,

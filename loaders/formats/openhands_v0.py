@@ -34,9 +34,10 @@ from loaders.formats._openhands_v0_parts import (
     recalled,
     without_texts,
 )
+from loaders.heads import Head
 from loaders.rows import metadata_of
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

@@ -27,8 +27,9 @@ from loaders.dialects.openai_chat import Thought, split_think_tags, text_and_med
 from loaders.errors import UnreadableRecord
 from loaders.formats import _openhands_v1_ignored
 from loaders.formats._openhands_v1_state import History, State
+from loaders.heads import Head
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

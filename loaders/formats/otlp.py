@@ -21,7 +21,8 @@ from loaders.builder import Builder
 from loaders.dialects import span_ignored
 from loaders.dialects.span_attributes import Attributes, fill, flat, note_rest
 from loaders.dialects.spans import Span, tell_traces
-from loaders.sources import Head, Source
+from loaders.heads import Head
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

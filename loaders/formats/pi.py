@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 from loaders.builder import Builder
 from loaders.context import Range, merge
 from loaders.errors import UnreadableRecord
+from loaders.heads import Head
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

@@ -26,9 +26,10 @@ from typing import Any, NamedTuple
 from loaders.builder import Builder
 from loaders.context import Range
 from loaders.errors import UnreadableRecord
+from loaders.heads import Head
 from loaders.jsontext import NotJSON, decode_glued, decode_with_doubt
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 
 from loaders.builder import Builder
-from loaders.sources import Head, Source
+from loaders.heads import Head
+from loaders.sources import Source
 from loaders.values import as_array, as_bool, as_name, as_object, as_text
 
 TITLE = "Reflexion result"

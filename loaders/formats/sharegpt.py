@@ -17,9 +17,10 @@ from typing import Any
 from loaders.builder import Builder
 from loaders.dialects.openai_chat import split_think_tags, text_and_media, tool_definitions
 from loaders.dialects.text_tools import is_observation, split_calls
+from loaders.heads import Head
 from loaders.rows import identity_of, metadata_of, outcome_of, unfolded
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import Object, as_array, as_object, as_text, is_array, is_object, place_of
 
 TITLE = "ShareGPT conversations"

@@ -32,8 +32,9 @@ from loaders.dialects.openai_chat import (
     usage_columns,
 )
 from loaders.errors import UnreadableRecord
+from loaders.heads import Head
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

@@ -22,9 +22,10 @@ from typing import Any, NamedTuple
 from loaders.builder import Builder
 from loaders.dialects import bedrock
 from loaders.dialects.either import is_converse_message
+from loaders.heads import Head
 from loaders.rows import identity_of, metadata_of, outcome_of
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

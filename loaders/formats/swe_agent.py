@@ -46,8 +46,9 @@ from loaders.formats._swe_agent_notation import (
     outcome_of,
     pairs_of,
 )
+from loaders.heads import Head
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

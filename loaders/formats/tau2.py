@@ -26,8 +26,9 @@ from loaders.builder import Builder
 from loaders.dialects import anthropic, openai_chat
 from loaders.errors import UnreadableRecord
 from loaders.formats._tau2_ignored import PATHS
+from loaders.heads import Head
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

@@ -20,9 +20,10 @@ from typing import Any
 from loaders.builder import Builder
 from loaders.dialects.openai_chat import write_message
 from loaders.errors import UnreadableRecord
+from loaders.heads import Head
 from loaders.jsontext import decode
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import Object, as_array, as_float, as_name, as_object, as_text
 
 TITLE = "tau-bench result"

@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from loaders.builder import Builder
-from loaders.sources import Head, Source
+from loaders.heads import Head
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,

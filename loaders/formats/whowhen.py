@@ -21,8 +21,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from loaders.builder import Builder
+from loaders.heads import Head
 from loaders.run import Run
-from loaders.sources import Head, Source
+from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,
