@@ -66,6 +66,8 @@ class Builder:
         self.spawn_rows: list[tuple[int, int, str, str]] = []
         self.caller_rows: list[tuple[int, str, str | None, str]] = []
         self._told_events: list[tuple[Any, ...]] = []
+        self._told_frames: list[pl.DataFrame] = []
+        self._rows_in_frames = 0
         self._told_steps: list[tuple[Any, ...]] = []
         self._step_columns: list[list[Any]] = [[] for _ in STEP_COLUMNS]
         self._run_rows: list[tuple[Any, ...]] = []
@@ -251,6 +253,17 @@ class Builder:
         self._told_events += events
         self._told_steps += steps
 
+    def add_frame(self, run: int, events: pl.DataFrame) -> None:
+        """Events of a run as a frame of the columns that they have."""
+        self._told_frames.append(events.with_columns(run=pl.lit(run, pl.Int64)))
+        self._rows_in_frames += events.height
+        if self._rows_held >= self.rows_per_chunk:
+            self.flush_events()
+
+    @property
+    def _rows_held(self) -> int:
+        return len(self.event_rows) + len(self._told_events) + self._rows_in_frames
+
     def finish(self, run: Run) -> None:
         """Take the closed run's rows."""
         for columns in columns_of(run.steps):
@@ -259,7 +272,7 @@ class Builder:
         if self._is_marked:
             run.columns["metadata"] = marked(run.columns["metadata"])
         self._run_rows.append(_run_row(run.columns))
-        if len(self.event_rows) + len(self._told_events) >= self.rows_per_chunk:
+        if self._rows_held >= self.rows_per_chunk:
             self.flush_events()
         told = self._reading.bytes_told
         if told - self._bytes_known >= _BYTES_PER_CHUNK:
@@ -271,14 +284,18 @@ class Builder:
     def flush_events(self) -> None:
         """Turn the rows told so far into columns, so that a long run too is no heap of objects."""
         self._bytes_in_chunk = 0
-        if self.event_rows or self._told_events:
+        if self._open_run is not None and self._open_run.hand_in is not None:
+            self._open_run.hand_in()
+        if self._rows_held:
             frame = together(
+                "seq",
                 self._frame(self.event_rows, _EVENT_COLUMNS, EVENTS),
                 typed_frame(self._told_events, EVENT_ROW, EVENTS),
-                "seq",
+                *self._told_frames,
             )
-            self.event_rows.clear()
-            self._told_events.clear()
+            self._rows_in_frames = 0
+            for told in (self.event_rows, self._told_events, self._told_frames):
+                told.clear()
             self._chunks.append(self._redacted(frame, "text", "arguments"))
             self._bytes_of_chunks += int(frame.estimated_size())
             is_enough = self._bytes_of_chunks >= _BYTES_PER_CHUNK
@@ -330,9 +347,9 @@ class Builder:
             ids = pl.concat([ids, pl.Series("trajectory_id", [open_id], dtype=pl.String)])
         events = pl.concat(self._chunks or [self._frame([], _EVENT_COLUMNS, EVENTS)])
         steps = together(
+            "step",
             self._frame_of(self._step_columns, STEP_COLUMNS, STEPS),
             typed_frame(self._told_steps, STEP_ROW, STEPS),
-            "step",
         )
         first = self._runs_handed_over
         return {

@@ -28,30 +28,35 @@ def typed_frame(
     """Rows whose values are known to be of their columns' types."""
     columns = [*zip(*rows, strict=True)] if rows else [()] * len(names)
     return pl.DataFrame(
-        [
-            nulls(name, len(values), schema[name])
-            if values.count(None) == len(values)
-            else pl.Series(name, values, dtype=schema[name], strict=True)
-            for name, values in zip(names, columns, strict=True)
-        ]
+        [_typed(name, values, schema[name]) for name, values in zip(names, columns, strict=True)]
     )
+
+
+def _typed(name: str, values: Sequence[Any], dtype: pl.DataType) -> pl.Series:
+    if values.count(None) == len(values):
+        return nulls(name, len(values), dtype)
+    if isinstance(dtype, pl.Datetime):
+        return fast_column(name, values, dtype)
+    return pl.Series(name, values, dtype=dtype, strict=True)
 
 
 def nulls(name: str, count: int, dtype: pl.DataType) -> pl.Series:
     return pl.Series(name, [None], dtype=dtype).new_from_index(0, count)
 
 
-def together(full: pl.DataFrame, some: pl.DataFrame, number: str) -> pl.DataFrame:
-    """Rows of all columns and rows of some of them, whole runs each, by run and ``number``."""
-    if some.is_empty():
-        return full
-    nulls = [
+def together(number: str, *frames: pl.DataFrame) -> pl.DataFrame:
+    """Rows of all columns and rows of some of them, by run and ``number``; the first is of all."""
+    filled = [frame for frame in frames if not frame.is_empty()]
+    if not filled or (len(filled) == 1 and filled[0] is frames[0]):
+        return frames[0]
+    whole = pl.concat(filled, how="diagonal")
+    missing = [
         pl.lit(None, dtype).alias(name)
-        for name, dtype in full.schema.items()
-        if name not in some.columns
+        for name, dtype in frames[0].schema.items()
+        if name not in whole.columns
     ]
-    some = some.with_columns(nulls).select(full.columns)
-    return some if full.is_empty() else pl.concat([full, some]).sort("run", number)
+    whole = whole.with_columns(missing).select(frames[0].columns)
+    return whole if len(filled) == 1 else whole.sort("run", number)
 
 
 def fast_column(name: str, values: Sequence[Any], dtype: pl.DataType) -> pl.Series:

@@ -17,6 +17,8 @@ from loaders.steps import TOKENS, Step, finish, impossible_counts, token_counts,
 from loaders.values import as_json, fingerprint
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from loaders.builder import Builder
 
 # Where one call has several blocks, the step is named after the one that tells most.
@@ -27,7 +29,7 @@ _EMPTY_RUN: Final = dict[str, Any](dict.fromkeys(TRAJECTORIES))
 _AS_OFFERED: Final = ""
 """Stands for the toolset that was told last."""
 
-_PIECES_AT_ONCE: Final = 20
+PIECES_AT_ONCE: Final = 20
 """Few: joined they still fit the cache, and the small ones are spared most of the overhead."""
 _IS_CLOSED: Final = "this run is closed: another one began, and runs do not interleave"
 
@@ -99,14 +101,18 @@ class Run:
         self.steps: list[Step] = []
         self.closed = False
         self.thinking_seqs: list[int] = []
+        self.calls = Calls()
+        self.offered: str | None = None
+        """The toolset that was told last."""
+        self.responses: list[str] = []
+        """What is still to be taken into the hash of the tools' responses."""
+        self.hand_in: Callable[[], None] | None = None
+        """Hands in the rows that a format tells for itself and still holds."""
         self._step: int | None = None
         self._steps_in_rows = self._unanswered_in_rows = 0
-        self._calls = Calls()
         self._orphans = 0
         self._first_at: datetime | None = None
         self._last_at: datetime | None = None
-        self._toolset: str | None = None
-        self._responses: list[str] = []
         self._hash_of_responses = hashlib.sha256()
         self._has_responses = False
         self._system: str | None = None
@@ -134,9 +140,9 @@ class Run:
 
         Returns the fingerprint of the whole offer, which does not depend on its order.
         """
-        self._toolset = self._builder.toolset(definitions)
-        self.columns["toolset"] = self.columns["toolset"] or self._toolset
-        return self._toolset
+        self.offered = self._builder.toolset(definitions)
+        self.columns["toolset"] = self.columns["toolset"] or self.offered
+        return self.offered
 
     def spawned(self, child_native_id: str, seq: int) -> None:
         """Event ``seq`` of this run started the subagent whose ``native_id`` is given."""
@@ -198,7 +204,7 @@ class Run:
                 history_edit,
                 None,
                 None,
-                self._toolset if toolset == _AS_OFFERED else toolset,
+                self.offered if toolset == _AS_OFFERED else toolset,
                 source_pos,
             )
         )
@@ -384,9 +390,9 @@ class Run:
         """All events and model calls of a run of which nothing has been told before."""
         self.seq, self._steps_in_rows = len(rows.events), len(rows.steps)
         self._unanswered_in_rows = rows.calls - len(rows.answered)
-        self._orphans, self._responses = rows.orphans, rows.responses
+        self._orphans, self.responses = rows.orphans, rows.responses
         self._system, self._user = rows.system, rows.user
-        index, toolset = self.index, self._toolset
+        index, toolset = self.index, self.offered
         self._builder.add_rows(
             rows.events,
             [
@@ -523,7 +529,7 @@ class Run:
                 None,
                 pos,
             )
-        self._calls.add(seq, tool, call_id, len(self.steps))
+        self.calls.add(seq, tool, call_id, len(self.steps))
         return seq
 
     def result(
@@ -553,15 +559,15 @@ class Run:
         call (of that ``tool``, if given). Without any of these it is an orphan and counted as one.
         """
         if answers is not None:
-            call_seq, tool = answers, tool or self._calls.unanswered.get(answers)
-            self._calls.unanswered.pop(answers, None)
+            call_seq, tool = answers, tool or self.calls.unanswered.get(answers)
+            self.calls.unanswered.pop(answers, None)
         else:
-            call_seq, tool = self._calls.answered(call_id, tool, by_order)
+            call_seq, tool = self.calls.answered(call_id, tool, by_order)
         if call_seq is None:
             self._orphans += 1
-        self._responses += (str(tool), "\0", str(text), "\0", str(is_error))
-        if len(self._responses) > _PIECES_AT_ONCE:
-            self._take_in_responses()
+        self.responses += (str(tool), "\0", str(text), "\0", str(is_error))
+        if len(self.responses) > PIECES_AT_ONCE:
+            self.take_in_responses()
         return self._tell(
             "tool_result",
             actor,
@@ -583,11 +589,24 @@ class Run:
             pos,
         )
 
-    def _take_in_responses(self) -> None:
+    def told_elsewhere(self, seq: int) -> None:
+        """Events before ``seq``, and all steps, were told as rows by the format itself."""
+        self.seq = seq
+        self._step = len(self.steps) - 1 if self.steps else None
+
+    def rows_told(self, rows: pl.DataFrame) -> None:
+        """Take in rows of events that the format told itself, with the columns that they have."""
+        first, last = rows["started_at"].min(), rows["started_at"].max()
+        if isinstance(first, datetime) and isinstance(last, datetime):
+            self._first_at = min(self._first_at or first, first)
+            self._last_at = max(self._last_at or last, last)
+        self._builder.add_frame(self.index, rows)
+
+    def take_in_responses(self) -> None:
         """Many small pieces at once: one by one each would cost as much as a long one."""
-        pieces = "".join(self._responses).encode("utf-8", "surrogatepass")
+        pieces = "".join(self.responses).encode("utf-8", "surrogatepass")
         self._hash_of_responses.update(pieces)
-        self._responses.clear()
+        self.responses.clear()
         self._has_responses = True
 
     # ------------------------------------------------------------------ the end
@@ -633,7 +652,7 @@ class Run:
         columns = self.columns
         columns["outcome"] = columns["outcome"] or "unknown"
         columns["steps"], columns["events"] = len(self.steps) + self._steps_in_rows, self.seq
-        columns["unanswered_calls"] = len(self._calls.unanswered) + self._unanswered_in_rows
+        columns["unanswered_calls"] = len(self.calls.unanswered) + self._unanswered_in_rows
         columns["orphan_results"] = self._orphans
         for name, numbers in token_counts(self.steps).items():
             columns[name] = sum(numbers) if numbers else columns[name]
@@ -641,8 +660,8 @@ class Run:
         columns["user_prompt"] = fingerprint(self._user) if self._user else None
         if self._environment:
             columns["environment"] = fingerprint(as_json(sorted(self._environment.items())) or "")
-        if self._responses:
-            self._take_in_responses()
+        if self.responses:
+            self.take_in_responses()
         if self._has_responses:
             columns["tool_responses"] = self._hash_of_responses.hexdigest()[:16]
         for name in ("params", "metadata"):

@@ -16,7 +16,7 @@ from conftest import ROOT
 
 import loaders
 from loaders.archives import ZipArchive
-from loaders.formats import _claude_code_lines, inspect
+from loaders.formats import _claude_code_reading, inspect
 from loaders.jsontext import decode
 
 STUDY = sorted((ROOT / "sample_logs" / "study").rglob("*.eval"))
@@ -180,5 +180,5 @@ def test_claude_code_lines_read_the_same_both_ways(
     def refuse(_: bytes) -> Any:
         raise msgspec.ValidationError("not as declared")
 
-    monkeypatch.setattr(_claude_code_lines, "decode_line", refuse)
+    monkeypatch.setattr(_claude_code_reading, "decode_line", refuse)
     same(fast, tables(path))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from typing import Any
 
-from loaders.formats._claude_code_lines import Entry, Line, Message
+from loaders.formats._claude_code_lines import Line, Message
+from loaders.formats._claude_code_reading import SYNTHETIC
 from loaders.values import Object
 
 INTERRUPT = "[Request interrupted by user"
@@ -39,19 +40,21 @@ _TOLD_NOTES = frozenset(
         *COMPACTIONS,
     }
 )
-_SYNTHETIC = "<synthetic>"
 
 
 class Agent:
-    """The lines of one agent that are told, in the order of the file; those of a call together."""
+    """The lines of one agent that are told, in the order of the file; those of a call together.
+
+    ``groups`` has the first line of each call, which holds the further ones, and all other lines.
+    """
 
     def __init__(self, key: str | None = None) -> None:
         self.key = key
-        self.groups: list[list[Entry]] = []
+        self.groups: deque[Line] = deque()
         self.call_ids: set[str] = set()
         self.not_told: Counter[str] = Counter()
-        self.records: list[Entry] = []
-        self.edited_at: list[Entry] = []
+        self.records: list[Line] = []
+        self.edited_at: list[Line] = []
         self.note: Object = {}
         self.agent_id: str | None = None
         self.session: str | None = None
@@ -66,66 +69,67 @@ class Agent:
         self.efforts: dict[str | None, None] = {}
         self.folders: dict[str | None, None] = {}
         self.branches: dict[str | None, None] = {}
-        self._calls: dict[tuple[str, str | None], list[Entry]] = {}
+        self._calls: dict[tuple[str, str | None], Line] = {}
         self._setting: tuple[str | None, ...] = ()
         self._prompted: set[str] = set()
 
-    def add(self, entry: Entry) -> None:
+    def add(self, line: Line) -> None:
         """Take the next line of the file."""
-        line = entry.line
-        if line.message is not None and line.type in ("assistant", "user"):
+        message = line.message
+        if message is not None and line.type in ("assistant", "user"):
             self._learn(line)
             if line.type == "assistant":
-                self._add_reply(entry, line.message)
+                self._add_reply(line, message)
+            elif line.is_plain and not line.is_compact_summary:
+                self.groups.append(line)
             else:
-                self._add_user(entry, line.message)
-        elif _is_told(entry):
-            self.groups.append([entry])
+                self._add_user(line, message)
+        elif _is_told(line):
+            self.groups.append(line)
         else:
-            if entry.data is not None and line.type:
-                self.records.append(entry)
+            if line.data is not None and line.type:
+                self.records.append(line)
             else:
-                self.leave_out(entry)
+                self.leave_out(line)
             if line.permission_mode is not None:
                 self.modes[line.permission_mode] = None
             self.title = line.custom_title or line.ai_title or self.title
             self.cost = self.cost if line.total_cost is None else line.total_cost
 
-    def leave_out(self, entry: Entry) -> None:
+    def leave_out(self, line: Line) -> None:
         """Count a line that is not told."""
-        line = entry.line
         kind = line.subtype or (line.attachment.type if line.attachment else None)
         self.not_told["/".join(part for part in (line.type or "unknown", kind) if part)] += 1
 
-    def _add_reply(self, entry: Entry, message: Message) -> None:
-        for block in message.content if isinstance(message.content, list) else ():
+    def _add_reply(self, line: Line, message: Message) -> None:
+        for block in message.content if type(message.content) is list else ():
             if block.id is not None:
                 self.call_ids.add(block.id)
-        if message.id is None or is_notice(entry.line):
-            self.groups.append([entry])
+        if message.id is None or (not line.is_plain and is_notice(line)):
+            self.groups.append(line)
             return
         # With the model, because sanitised logs give every call the same id.
         call = (message.id, message.model)
-        group = self._calls.get(call)
-        if group is None:
-            group = self._calls[call] = [entry]
-            self.groups.append(group)
+        first = self._calls.get(call)
+        if first is None:
+            self._calls[call] = line
+            self.groups.append(line)
         else:
-            group.append(entry)
+            _join(first, line)
 
-    def _add_user(self, entry: Entry, message: Message) -> None:
-        line = entry.line
+    def _add_user(self, line: Line, message: Message) -> None:
         if line.is_compact_summary and self.groups:
             before = self.groups[-1]
-            if [e.line.subtype for e in before] == ["compact_boundary"]:
-                before.append(entry)
+            is_boundary = before.type == "system" and before.subtype == "compact_boundary"
+            if is_boundary and before.more is None:
+                _join(before, line)
                 return
-        self.groups.append([entry])
+        self.groups.append(line)
         text = None if line.is_meta or line.is_compact_summary else _prompt_of(message)
         if text is not None:
             self.prompt = self.prompt or text
             if line.parent_uuid in self._prompted:
-                self.edited_at.append(entry)
+                self.edited_at.append(line)
             elif line.parent_uuid is not None:
                 self._prompted.add(line.parent_uuid)
 
@@ -156,15 +160,23 @@ class Agent:
         self.branches[line.git_branch] = None
 
 
+def _join(first: Line, line: Line) -> None:
+    """One more line of a call, or of a compaction; short ways are for calls of plain lines alone."""
+    if first.more is None:
+        first.more = [line]
+    else:
+        first.more.append(line)
+    first.is_plain = first.is_plain and line.is_plain
+
+
 def is_notice(line: Line) -> bool:
     """Whether the harness wrote the line in the model's place."""
-    if line.message is not None and line.message.model == _SYNTHETIC:
+    if line.message is not None and line.message.model == SYNTHETIC:
         return True
     return line.is_api_error_message is True
 
 
-def _is_told(entry: Entry) -> bool:
-    line = entry.line
+def _is_told(line: Line) -> bool:
     if line.type == "attachment":
         return line.attachment is not None
     return line.type == "system" and (line.subtype in _TOLD_NOTES or line.level == "error")
@@ -180,21 +192,20 @@ def _prompt_of(message: Message) -> str | None:
     return None if text is None or text.startswith((INTERRUPT, *COMMANDS)) else text
 
 
-def apart(inside: list[Entry]) -> Iterable[Agent]:
+def apart(inside: list[Line]) -> Iterable[Agent]:
     """The subagents inside a session: by the agent's id, else by the root of their tree."""
     agents: dict[str, Agent] = {}
     roots = _roots(inside)
-    for entry in inside:
-        line = entry.line
+    for line in inside:
         root = roots.get(line.uuid or "") or roots.get(line.parent_uuid or "")
         key = line.agent_id or root or "sidechain"
-        agents.setdefault(key, Agent(key)).add(entry)
+        agents.setdefault(key, Agent(key)).add(line)
     return agents.values()
 
 
-def _roots(inside: list[Entry]) -> dict[str, str]:
+def _roots(inside: list[Line]) -> dict[str, str]:
     """The root of the tree that each line is in, whatever order they come in."""
-    parents = {e.line.uuid: e.line.parent_uuid for e in inside if e.line.uuid}
+    parents = {line.uuid: line.parent_uuid for line in inside if line.uuid}
     roots: dict[str, str] = {}
     for start in parents:
         path: dict[str, None] = {}

@@ -1,53 +1,26 @@
 """Lines of Claude Code's logs: declared, so that they decode fast, and what they say.
 
 What is not declared is skipped while decoding, which is most of the bytes: tool results are logged
-twice. A line in which something has another type than declared is read again, as far as it goes.
+twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
 from msgspec import Raw, Struct, field
 
-from loaders.errors import UnreadableRecord
 from loaders.jsontext import decode
-from loaders.sources import Source
-from loaders.values import (
-    Object,
-    as_int,
-    as_name,
-    as_object,
-    as_text,
-    as_time,
-    is_array,
-    is_object,
-    total,
-)
-
-PLAIN_BLOCKS = frozenset({"text", "thinking", "tool_use", "tool_result"})
-"""Types of the content blocks that ``Block`` holds in full."""
+from loaders.values import Object, as_int, as_name, as_object, as_text, as_time, total
 
 _EDITS = {
     "clear_thinking": "thinking_dropped",
     "clear_tool_uses": "truncated",
     "compact": "compacted",
 }
-_NOT_KEPT = frozenset(
-    {
-        *("progress", "file-history-snapshot", "last-prompt", "ai-title"),
-        *("permission-mode", "cost-state"),
-    }
-)
-"""Types of lines that repeat what others say, or show how something went on."""
 NOTHING = Raw()
 """Stands where a line lacks a field that is left undecoded."""
-_NOT_AS_DECLARED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_NOT_CONVERTED = (ValueError, OverflowError, RecursionError)
-_Declared = TypeVar("_Declared", bound=Struct)
 
 
 class Media(Struct, gc=False):
@@ -225,7 +198,7 @@ class _Skipped(Struct, gc=False):
 
 
 class Attachment(Struct, gc=False):
-    """What the harness attached to a turn; ``Entry.record`` holds the rest of it."""
+    """What the harness attached to a turn; ``Line.record`` holds the rest of it."""
 
     type: str = ""
 
@@ -274,6 +247,29 @@ class Line(Struct, rename="camel", gc=False):
     custom_title: str | None = None
     ai_title: str | None = None
     total_cost: float | None = field(name="totalCostUSD", default=None)
+    # What follows is set where the line is read; no log has keys of these names.
+    number: int = field(name=" number", default=0)
+    data: bytes | None = field(name=" data", default=None)
+    """The line's bytes, where more of it is wanted than is declared."""
+    more: list[Any] | None = field(name=" more", default=None)
+    """The further lines of the same model call."""
+    is_plain: bool = field(name=" plain", default=False)
+    """Whether it, and each of its further lines, can be told in the short way."""
+
+    @property
+    def pos(self) -> str:
+        """Where it stands in the file."""
+        return f"L{self.number}"
+
+    @property
+    def at(self) -> datetime | None:
+        """When it was written."""
+        return as_time(self.timestamp)
+
+    @property
+    def record(self) -> Object:
+        """The whole line, decoded; empty where its bytes were not kept."""
+        return as_object(decode(self.data)) if self.data else {}
 
     @property
     def actor(self) -> str | None:
@@ -291,95 +287,6 @@ class Line(Struct, rename="camel", gc=False):
     def rendered_text(self) -> str:
         """What an attachment put before the model."""
         return "\n".join(part.content for part in self.rendered or () if part.content)
-
-
-class Entry(Struct, gc=False):
-    """A line, its number and place, when it was written, and its bytes where more of it is wanted."""
-
-    number: int
-    line: Line
-    pos: str
-    at: datetime | None
-    data: bytes | None
-
-    @property
-    def record(self) -> Object:
-        """The whole line, decoded; empty where its bytes were not kept."""
-        return as_object(decode(self.data)) if self.data else {}
-
-
-decode_line = msgspec.json.Decoder(Line).decode
-"""Decodes a line as far as it is declared."""
-
-
-def entries(source: Source) -> Iterator[Entry]:
-    """Every line of a log; the bytes are kept of what ``Line`` doesn't hold in full.
-
-    That is of attachments, of messages with rare blocks, and of all lines without a message but
-    those of ``_NOT_KEPT``.
-    """
-    for number, data in source.lines():
-        try:
-            line = decode_line(data)
-        except _NOT_AS_DECLARED:
-            line = _reread(source, number, data)
-            if line is None:
-                continue
-        message = line.message
-        if message is None:
-            is_wanted = line.type not in _NOT_KEPT
-        else:
-            is_wanted = False
-            if type(message.content) is list:
-                for block in message.content:
-                    if block.type == "tool_use":
-                        block.arguments = str(block.input, "utf-8", "replace") or None
-                        block.input = NOTHING
-                    elif block.type not in PLAIN_BLOCKS:
-                        is_wanted = True
-        at = as_time(line.timestamp)
-        yield Entry(number, line, f"L{number}", at, data if is_wanted else None)
-
-
-def _reread(source: Source, number: int, data: bytes) -> Line | None:
-    source.position = f"L{number}"
-    try:
-        record = decode(data)
-    except UnreadableRecord as error:
-        source.problem(source.position, error.reason)
-        return None
-    if not is_object(record):
-        source.problem(source.position, "a line that is no JSON object")
-        return None
-    line = _what_fits(Line, record)
-    if line.message is None and is_object(record.get("message")):
-        message = as_object(record["message"])
-        line.message = _what_fits(Message, message)
-        if is_array(message.get("content")):
-            line.message.content = [_block_of(value) for value in message["content"]]
-    if line.tool_use_result is None:
-        line.tool_use_result = _what_fits(Outcome, as_object(record.get("toolUseResult")))
-    return line
-
-
-def _what_fits(kind: type[_Declared], record: Object) -> _Declared:
-    kept: dict[str, Any] = {}
-    for declared in msgspec.structs.fields(kind):
-        if declared.encode_name in record:
-            try:
-                value = msgspec.json.encode(record[declared.encode_name])
-                kept[declared.name] = msgspec.json.decode(value, type=declared.type)
-            except _NOT_CONVERTED:
-                continue
-    return kind(**kept)
-
-
-def _block_of(value: Any) -> Block:
-    """A block of an untyped message; of no plain type, where it is not as declared."""
-    try:
-        return msgspec.json.decode(msgspec.json.encode(value), type=Block)
-    except _NOT_CONVERTED:
-        return Block(type="not as declared")
 
 
 def described(error: Any) -> tuple[str | None, str | None]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
-from loaders.formats._claude_code_lines import Entry, Message, Usage
+from loaders.formats._claude_code_lines import Line, Message, Usage
 from loaders.values import Object, as_int, as_object, is_array, is_object
 
 _ENVELOPE = frozenset(
@@ -21,16 +22,22 @@ class Notes:
 
     def __init__(self) -> None:
         self.requests: dict[str, str] = {}
+        self.step_of: dict[str, int] = {}
+        """The step of each request, the last where its id repeats."""
         self.calls: dict[str, Object] = {}
         self.results: dict[str, Object] = {}
         self._counts: Counter[str] = Counter()
         self._words: dict[str, dict[str, None]] = {}
 
-    def note_call(self, number: int, group: list[Entry], usage: Usage | None) -> None:
+    def note_request(self, number: int, request: str) -> None:
+        """Note the provider's name of what a call was sent."""
+        self.step_of[request] = number
+        self.requests[str(number)] = request
+
+    def note_call(self, number: int, call: Iterable[Line], usage: Usage | None) -> None:
         """Note why a call ended, what the provider found out, and how it was served."""
         notes: Object = {}
-        for entry in group:
-            line = entry.line
+        for line in call:
             message = line.message or Message()
             if line.error_details is not None:
                 notes["errorDetails"] = line.error_details
@@ -38,14 +45,15 @@ class Notes:
                 notes["stop_details"] = message.stop_details
             if message.diagnostics is not None:
                 notes["diagnostics"] = message.diagnostics
-        if usage is not None:
-            if is_array(usage.iterations) and len(usage.iterations) > 1:
-                notes["iterations"] = usage.iterations
-            self._note_usage(usage)
         if notes:
             self.calls[str(number)] = notes
+        if usage is not None:
+            self.note_usage(number, usage)
 
-    def _note_usage(self, usage: Usage) -> None:
+    def note_usage(self, number: int, usage: Usage) -> None:
+        """Note how a call was served, which is mostly as all others were."""
+        if is_array(usage.iterations) and len(usage.iterations) > 1:
+            self.calls.setdefault(str(number), {})["iterations"] = usage.iterations
         for counts in (usage.cache_creation, usage.server_tool_use):
             if counts is not None:
                 for kind, count in as_object(counts).items():
@@ -74,11 +82,11 @@ class Notes:
         return {name: value for name, value in known.items() if value}
 
 
-def record_of(entry: Entry) -> Object:
+def record_of(line: Line) -> Object:
     """A line beside the conversation, without what every line repeats."""
-    rest = {key: value for key, value in entry.record.items() if key not in _ENVELOPE}
+    rest = {key: value for key, value in line.record.items() if key not in _ENVELOPE}
     known = {key: without_bytes(value) for key, value in rest.items() if value is not None}
-    return {"line": entry.number, **known}
+    return {"line": line.number, **known}
 
 
 def without_bytes(value: Any) -> Any:

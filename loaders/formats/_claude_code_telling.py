@@ -1,0 +1,416 @@
+"""Tells the lines of an agent in Claude Code as a run, whatever they are."""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import datetime
+from typing import Any
+
+from loaders.builder import Builder
+from loaders.dialects.anthropic import system_text, write_block
+from loaders.formats._claude_code_agents import (
+    COMMANDS,
+    COMPACTIONS,
+    HOOK_FAILURES,
+    INTERRUPT,
+    THINKING_CUTS,
+    Agent,
+    is_notice,
+)
+from loaders.formats._claude_code_lines import Block, Line, Message, Outcome, Usage, described
+from loaders.formats._claude_code_notes import Notes, record_of, without_bytes
+from loaders.formats._claude_code_plain import (
+    NOTHING_NOTED,
+    SPAWNERS,
+    PlainLines,
+    how_it_went,
+)
+from loaders.jsontext import decode
+from loaders.run import Run
+from loaders.sources import Source
+from loaders.values import (
+    Object,
+    as_array,
+    as_float,
+    as_int,
+    as_json,
+    as_name,
+    as_object,
+    as_text,
+    is_array,
+)
+
+_HARNESS = "claude-code"
+_NO_COUNTS = (None, None, None, None)
+
+
+class Telling:
+    """Tells one agent's lines as a run."""
+
+    def __init__(
+        self, source: Source, out: Builder, agent: Agent, awaited: dict[str, deque[str]]
+    ) -> None:
+        self.source, self.out, self.agent, self.awaited = source, out, agent, awaited
+        first = agent.first or Line()
+        self.name = as_text(agent.note.get("agentType")) or first.attribution_agent
+        self.run: Run = out.trajectory(
+            native_id=agent.key,
+            pos=agent.groups[0].pos,
+            framework=_HARNESS,
+            framework_version=first.version,
+        )
+        self.run.environment(cwd=first.cwd, git_branch=first.git_branch)
+        self.early: dict[str, list[Line]] = {}
+        self.spawned: set[str] = set()
+        self.history_edit: str | None = None
+        self.edit_of: dict[str, str] = {}
+        self.compactions: list[Object] = []
+        self.notes = Notes()
+        self.end: str | None = None
+        self.plain = PlainLines(
+            self.run, self.name, self.notes, self.edit_of, (self.early, awaited)
+        )
+
+    def tell(self, groups: deque[Line]) -> None:
+        """Tell what comes next and let go of it; what can't be told is a problem, not the rest."""
+        while groups:
+            with self.out.record(None):
+                while groups:
+                    self.end = self.plain.tell(groups, self.history_edit, self.end)
+                    if groups:
+                        self._tell(groups.popleft())
+
+    def finish(self) -> None:
+        """Tell what is known at the end alone."""
+        with self.out.record(None):
+            for call_id in list(self.early):
+                self._tell_early(call_id)
+            self._tell_what_is_known()
+        self.plain.hand_in()
+
+    def _tell(self, line: Line) -> None:
+        self.source.position = line.pos
+        if line.type == "assistant":
+            if is_notice(line):
+                self._tell_notice(line)
+            else:
+                self._tell_call([line, *(line.more or ())])
+        elif line.type == "user":
+            self._tell_user(line)
+        elif line.type == "system":
+            self._tell_system(line)
+        else:
+            self._tell_attachment(line)
+
+    # ------------------------------------------------------------------ replies
+
+    def _tell_call(self, call: list[Line]) -> None:
+        usage: Usage | None = None
+        edit, error = self.history_edit, None
+        self.end = None
+        for line in call:  # the last word on usage and end is the true one
+            message = line.message or Message()
+            usage = usage if message.usage is None else message.usage
+            self.end = message.stop_reason or self.end
+            if message.context_management is not None:
+                edit = edit or message.history_edit
+            if error is None and (line.error is not None or line.is_aborted_mid_stream):
+                error = line.call_error
+        first = call[0]
+        fresh, output, reasoning, cached = _NO_COUNTS if usage is None else usage.counts
+        request = first.request_id
+        number = self.run.step(
+            agent=self.name,
+            model=first.message.model if first.message else None,
+            ended_at=call[-1].at,
+            stop_reason=self.end,
+            error=error,
+            history_edit=edit or (self.edit_of.get(request or "") if self.edit_of else None),
+            source_pos=first.pos,
+            input_tokens=fresh,
+            output_tokens=output,
+            reasoning_tokens=reasoning,
+            cached_tokens=cached,
+        )
+        if request is not None:
+            self.notes.note_request(number, request)
+        self.notes.note_call(number, call, usage)
+        for line in call:
+            self._tell_content(line)
+        if self.early:
+            messages = [line.message or Message() for line in call]
+            for call_id in [block.id for m in messages for block in m.blocks if block.id]:
+                self._tell_early(call_id)
+
+    def _tell_content(self, line: Line) -> None:
+        message, at = line.message, line.at
+        content = None if message is None else message.content
+        if content is None:
+            self.run.problem(line.pos, "a message without content")
+        elif isinstance(content, str):
+            self._tell_text(line, content, f"{line.pos}/message/content", at)
+        else:
+            for index, block in enumerate(content):
+                pos = f"{line.pos}/message/content/{index}"
+                kind = block.type
+                if kind == "tool_use":
+                    self._tell_tool_use(block, pos, at)
+                elif kind == "tool_result":
+                    self._tell_result(line, block, pos, at, is_alone=len(content) == 1)
+                elif kind == "thinking":
+                    text = block.thinking or None
+                    state = "text" if text else "hidden"
+                    self.run.thinking(text, pos, state=state, signature=block.signature, at=at)
+                elif kind == "text":
+                    self._tell_text(line, block.text, pos, at)
+                else:
+                    whole = as_array(as_object(line.record.get("message")).get("content"))
+                    write_block(self.run, whole[index], pos, role=line.type, at=at)
+
+    def _tell_text(self, line: Line, text: str | None, pos: str, at: datetime | None) -> None:
+        if not text:
+            return
+        if line.type == "assistant":
+            self.run.message(text, pos, at=at)
+        elif line.is_compact_summary:
+            self.run.event("compaction", text, pos, actor=_HARNESS, at=at)
+            self.history_edit = "compacted"
+        elif text.startswith(INTERRUPT):
+            self.run.event("error", text, pos, actor="user", error_type="interrupted", at=at)
+            self.end = "interrupted"
+        elif line.is_meta:
+            self.run.event("user", text, pos, actor=line.actor or _HARNESS, at=at)
+        else:
+            self.run.user(text, pos, actor=line.actor, at=at)
+            if not text.startswith(COMMANDS):
+                self.end = None
+
+    def _tell_tool_use(self, block: Block, pos: str, at: datetime | None) -> None:
+        arguments = block.arguments
+        seq = self.run.call(block.name, arguments, pos, call_id=block.id, at=at)
+        if self.awaited and arguments and block.name in SPAWNERS:
+            prompt = as_text(as_object(decode(arguments.encode())).get("prompt"))
+            if children := self.awaited.get(prompt or ""):
+                self.run.spawned(children.popleft(), seq)
+
+    def _tell_notice(self, line: Line) -> None:
+        """What the harness wrote in the model's place is no model call."""
+        message = line.message or Message()
+        texts = [block.text for block in message.blocks if block.text]
+        text = message.content if isinstance(message.content, str) else "\n".join(texts)
+        if line.is_api_error_message:
+            self._tell_error(line, text, line.call_error or "api_error")
+            self.end = "api_error"
+        else:
+            self.run.event(
+                "other", text, line.pos, actor=_HARNESS, error_type="synthetic", at=line.at
+            )
+
+    def _tell_error(self, line: Line, text: str | None, kind: str, **more: Any) -> None:
+        more = {"actor": _HARNESS, **more}
+        self.run.event("error", text, line.pos, error_type=kind, at=line.at, **more)
+
+    # ------------------------------------------------------------------ user lines
+
+    def _tell_user(self, line: Line) -> None:
+        message = line.message
+        content = None if message is None else message.content
+        call_id = content[0].tool_use_id if content and isinstance(content, list) else None
+        is_known = call_id is None or self.run.calls.latest(call_id) is not None
+        if call_id is not None and not is_known and call_id in self.agent.call_ids:
+            self.early.setdefault(call_id, []).append(line)
+        else:
+            self._tell_content(line)
+
+    def _tell_early(self, call_id: str) -> None:
+        """Results that the file holds before their call."""
+        for line in self.early.pop(call_id, ()):
+            self._tell_content(line)
+
+    def _tell_result(
+        self, line: Line, block: Block, pos: str, at: datetime | None, *, is_alone: bool
+    ) -> None:
+        text, media = block.content, None
+        if isinstance(text, list):
+            text, media = block.text_and_media
+        noted = line.tool_use_result if is_alone else None
+        noted = noted if isinstance(noted, Outcome) else NOTHING_NOTED
+        is_error, error_type, exit_code = how_it_went(line, block, text, noted)
+        call_id = block.tool_use_id
+        seq = self.run.result(
+            text,
+            pos,
+            call_id=call_id,
+            by_order=call_id is None,
+            is_error=is_error,
+            error_type=error_type,
+            exit_code=exit_code,
+            truncated=noted.is_truncated,
+            duration_s=noted.seconds,
+            at=at,
+            media=media,
+        )
+        if noted is NOTHING_NOTED:
+            return
+        if call_id and (notes := noted.notes):
+            self.notes.results[call_id] = notes
+        child = noted.agent_id
+        if child is not None and child not in self.spawned:
+            self.spawned.add(child)
+            called = None if call_id is None else self.run.calls.latest(call_id)
+            self.run.spawned(child, seq if called is None else called)
+
+    # ------------------------------------------------------------------ system lines, attachments
+
+    def _tell_system(self, line: Line) -> None:
+        self.agent.records.append(line)
+        record = line.record
+        kind, content = line.subtype or "error", as_text(record.get("content"))
+        if kind in COMPACTIONS:
+            told = as_object(record.get("compactMetadata") or record.get("microcompactMetadata"))
+            names = ("trigger", "preTokens", "postTokens", "tokensSaved")
+            known = {name: told[name] for name in names if name in told}
+            self.compactions.append({"line": line.number, "kind": kind, **known})
+            before = self.run.seq
+            for summary in line.more or ():
+                self._tell_content(summary)
+            if self.run.seq == before:
+                self.run.event("compaction", content, line.pos, actor=_HARNESS, at=line.at)
+            if self.history_edit != "compacted":  # what is compacted stays so
+                self.history_edit = COMPACTIONS[kind]
+        elif kind == "local_command":
+            self.run.event("user", content, line.pos, actor=_HARNESS, at=line.at)
+        elif kind == "stop_hook_summary":
+            errors = [as_text(e) or as_json(e) or "" for e in as_array(record.get("hookErrors"))]
+            if record.get("preventedContinuation") is True:
+                errors.append(as_text(record.get("stopReason")) or "continuation prevented")
+            if errors:
+                self._tell_error(line, "\n".join(errors), "hook_error")
+        else:
+            error = record.get("error") or record.get("cause")
+            text, own_kind = described(error)
+            self._tell_error(line, text or content or as_json(error), own_kind or kind)
+
+    def _tell_attachment(self, line: Line) -> None:
+        attachment = as_object(line.record.get("attachment"))
+        kind = line.attachment.type if line.attachment else ""
+        if kind == "queued_command":
+            self._tell_queued(line, attachment)
+        elif kind == "prompt_snapshot":
+            self._tell_prompt(line, attachment)
+        elif kind == "environment":
+            snapshot = as_object(attachment.get("snapshot"))
+            names = ("platform", "shell", "osVersion", "isWorktree", "isGitRepo")
+            self.run.environment(**{name: snapshot.get(name) for name in names})
+            if line.rendered:
+                self._tell_other(line, attachment, kind)
+        elif kind in HOOK_FAILURES:
+            blocking = as_object(attachment.get("blockingError")).get("blockingError")
+            words = (blocking, attachment.get("stderr"), attachment.get("content"))
+            milliseconds = as_float(attachment.get("durationMs"))
+            self._tell_error(
+                line,
+                next((text for word in words if (text := as_text(word))), None),
+                kind,
+                actor=as_text(attachment.get("hookName")) or _HARNESS,
+                exit_code=as_int(attachment.get("exitCode")),
+                duration_s=None if milliseconds is None else milliseconds / 1000,
+            )
+        else:
+            self._tell_other(line, attachment, kind)
+
+    def _tell_queued(self, line: Line, attachment: Object) -> None:
+        """What reached the model in the middle of a turn."""
+        prompt, pos = attachment.get("prompt"), f"{line.pos}/attachment/prompt"
+        kind = as_text(as_object(attachment.get("origin")).get("kind"))
+        actor = None if kind == "human" else kind
+        if is_array(prompt):
+            for index, block in enumerate(prompt):
+                more = {"actor": actor, "at": line.at}
+                write_block(self.run, block, f"{pos}/{index}", role="user", **more)
+        else:
+            self.run.event("user", as_text(prompt), pos, actor=actor, at=line.at)
+
+    def _tell_prompt(self, line: Line, attachment: Object) -> None:
+        """System prompt and tool definitions, which late versions write down."""
+        if is_array(attachment.get("tools")):
+            tools = [as_object(tool) for tool in attachment["tools"]]
+            self.run.tools(
+                (as_text(t.get("name")), as_text(t.get("description")), t.get("schema"))
+                for t in tools
+            )
+        prompt = attachment.get("systemPrompt")
+        if prompt is not None:
+            blocks = [{"text": part} for part in prompt] if is_array(prompt) else prompt
+            self.run.system(system_text(blocks), f"{line.pos}/attachment/systemPrompt", at=line.at)
+
+    def _tell_other(self, line: Line, attachment: Object, kind: str) -> None:
+        """What the harness put before the model, or says that it kept from it."""
+        cuts_thinking, rendered = kind in THINKING_CUTS, line.rendered_text
+        if not rendered and not any(value for key, value in attachment.items() if key != "type"):
+            self.agent.leave_out(line)
+            return
+        is_rendered = bool(rendered) and not cuts_thinking
+        self.run.event(
+            "other",
+            rendered if is_rendered else as_json(without_bytes(attachment)),
+            f"{line.pos}/rendered" if is_rendered else f"{line.pos}/attachment",
+            actor=_HARNESS,
+            error_type=kind,
+            at=line.at,
+        )
+        request = as_text(attachment.get("requestId")) if cuts_thinking else None
+        if request is not None:
+            self.edit_of[request] = "thinking_dropped"
+            if (number := self.notes.step_of.get(request)) is not None:
+                self.run.update_step(number, history_edit="thinking_dropped")
+
+    # ------------------------------------------------------------------ the whole run
+
+    def _tell_what_is_known(self) -> None:
+        agent, run = self.agent, self.run
+        first = agent.first or Line()
+        metadata = {
+            "session_id": _one(agent.sessions),
+            "versions": _one(agent.versions),
+            "entrypoint": first.entrypoint,
+            "permission_mode": _one(agent.modes),
+            "agent_type": self.name,
+            "tool_use_id": as_name(agent.note.get("toolUseId")),
+            "title": agent.title,
+            "session_cost_usd": agent.cost,
+            "folders": _several(agent.folders),
+            "git_branches": _several(agent.branches),
+            "compactions": self.compactions or None,
+            "edited_turns": len(agent.edited_at) or None,
+            "not_told": dict(agent.not_told) or None,
+            "records": [record_of(line) for line in agent.records] or None,
+            **self.notes.metadata,
+        }
+        params = {
+            "effort": _one(agent.efforts),
+            "thinking": agent.thinking_setting,
+        }
+        run.set(
+            params={key: value for key, value in params.items() if value is not None},
+            metadata={key: value for key, value in metadata.items() if value is not None},
+        )
+        outcome = {"interrupted": "cancelled", "api_error": "error"}.get(self.end or "")
+        run.outcome(outcome, end_reason=self.end)
+        if agent.edited_at:
+            run.problem(
+                agent.edited_at[0].pos,
+                f"{len(agent.edited_at)} turns replace earlier ones, whose events are kept too",
+            )
+
+
+def _several(values: dict[str | None, None]) -> list[str] | None:
+    """All values where there are several."""
+    known = [value for value in values if value is not None]
+    return known if len(known) > 1 else None
+
+
+def _one(values: dict[str | None, None]) -> str | list[str] | None:
+    """The value where there is one, all where there are several."""
+    known = [value for value in values if value is not None]
+    return known[0] if len(known) == 1 else known or None
