@@ -88,6 +88,7 @@ class Builder:
         self._problems_before = 0
         self._unlisted = 0
         self._is_marked = False
+        self._is_revocable = False
 
     # ------------------------------------------------------------------ for formats
 
@@ -150,6 +151,34 @@ class Builder:
                 f"{type(error).__name__}: {_shortened(str(error), _ERROR_CHARS)} "
                 f"({Path(place.filename).name}:{place.lineno}); what stands before it is kept",
             )
+
+    @contextmanager
+    def revocable(self, by: type[Exception]) -> Generator[None]:
+        """Tell what may have to be told anew: if ``by`` is raised, what was told here is forgotten.
+
+        Nothing is handed over meanwhile.
+        """
+        self._close_run()
+        self.flush_events()
+        chunks, size, runs = len(self._chunks), self._bytes_of_chunks, self._runs_in_source
+        links = len(self.spawn_rows), len(self.caller_rows)
+        problems, unlisted = self.problem_rows.copy(), self._unlisted
+        counted, warned = self.counted.copy(), self._warned.copy()
+        self._is_revocable = True
+        try:
+            yield
+        except by:
+            self._open_run = None
+            for rows in (self.event_rows, self._told_events, self._told_frames):
+                rows.clear()
+            self._rows_in_frames = 0
+            del self._chunks[chunks:], self.spawn_rows[links[0] :], self.caller_rows[links[1] :]
+            self._bytes_of_chunks, self._runs_in_source = size, runs
+            self.problem_rows, self._unlisted = problems, unlisted
+            self.counted, self._warned = counted, warned
+            raise
+        finally:
+            self._is_revocable = False
 
     # ------------------------------------------------------------------ for the registry
 
@@ -307,7 +336,7 @@ class Builder:
 
         Raises ``NotKept`` where whoever takes it fails.
         """
-        if self._hand_over is None:
+        if self._hand_over is None or self._is_revocable:
             return
         self.flush_events()
         if not self._chunks and not self._run_rows:  # the flush has done it

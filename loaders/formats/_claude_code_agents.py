@@ -42,19 +42,30 @@ _TOLD_NOTES = frozenset(
 )
 
 
+class Late(Exception):
+    """A line changes what has been told of the lines long before it."""
+
+
 class Agent:
     """The lines of one agent that are told, in the order of the file; those of a call together.
 
-    ``groups`` has the first line of each call, which holds the further ones, and all other lines.
+    ``groups`` has the first line of each call, which holds the further ones, and all other lines; in
+    the order in which they are told, as far as ``let_go`` has not given them away. Where some are
+    given away before the rest is read, ``add`` raises ``Late`` for a line that should have been among
+    them, or should have been known.
     """
 
     def __init__(self, key: str | None = None) -> None:
         self.key = key
         self.groups: deque[Line] = deque()
+        self.begins_at: str | None = None
         self.call_ids: set[str] = set()
+        self.orphans: set[str] = set()
+        """Calls whose results were told as those of no call."""
         self.not_told: Counter[str] = Counter()
         self.records: list[Line] = []
-        self.edited_at: list[Line] = []
+        self.edited_turns = 0
+        self.first_edit: str | None = None
         self.note: Object = {}
         self.agent_id: str | None = None
         self.session: str | None = None
@@ -72,6 +83,17 @@ class Agent:
         self._calls: dict[tuple[str, str | None], Line] = {}
         self._setting: tuple[str | None, ...] = ()
         self._prompted: set[str] = set()
+        self._latest: Line | None = None
+        self._held: deque[Line] = deque()
+        self._calls_held: dict[tuple[str, str | None], Line] = {}
+        self._calls_gone: set[tuple[str, str | None]] = set()
+
+    def let_go(self) -> deque[Line]:
+        """The groups that were there when this was last called, to be told now."""
+        gone, self._held, self.groups = self._held, self.groups, deque()
+        self._calls_gone.update(self._calls_held)
+        self._calls_held, self._calls = self._calls, {}
+        return gone
 
     def add(self, line: Line) -> None:
         """Take the next line of the file."""
@@ -81,11 +103,11 @@ class Agent:
             if line.type == "assistant":
                 self._add_reply(line, message)
             elif line.is_plain and not line.is_compact_summary:
-                self.groups.append(line)
+                self._begin(line)
             else:
                 self._add_user(line, message)
         elif _is_told(line):
-            self.groups.append(line)
+            self._begin(line)
         else:
             if line.data is not None and line.type:
                 self.records.append(line)
@@ -98,38 +120,46 @@ class Agent:
 
     def leave_out(self, line: Line) -> None:
         """Count a line that is not told."""
-        kind = line.subtype or (line.attachment.type if line.attachment else None)
-        self.not_told["/".join(part for part in (line.type or "unknown", kind) if part)] += 1
+        self.not_told[kind_of(line)] += 1
+
+    def _begin(self, line: Line) -> None:
+        if self._latest is None:
+            self.begins_at = line.pos
+        self._latest = line
+        self.groups.append(line)
 
     def _add_reply(self, line: Line, message: Message) -> None:
         for block in message.content if type(message.content) is list else ():
             if block.id is not None:
                 self.call_ids.add(block.id)
+                if block.id in self.orphans:
+                    raise Late
         if message.id is None or (not line.is_plain and is_notice(line)):
-            self.groups.append(line)
+            self._begin(line)
             return
         # With the model, because sanitised logs give every call the same id.
         call = (message.id, message.model)
-        first = self._calls.get(call)
-        if first is None:
-            self._calls[call] = line
-            self.groups.append(line)
-        else:
+        first = self._calls.get(call) or self._calls_held.get(call)
+        if first is not None:
             _join(first, line)
+        elif call in self._calls_gone:
+            raise Late
+        else:
+            self._calls[call] = line
+            self._begin(line)
 
     def _add_user(self, line: Line, message: Message) -> None:
-        if line.is_compact_summary and self.groups:
-            before = self.groups[-1]
-            is_boundary = before.type == "system" and before.subtype == "compact_boundary"
-            if is_boundary and before.more is None:
-                _join(before, line)
-                return
-        self.groups.append(line)
+        before = self._latest
+        if line.is_compact_summary and before is not None and _awaits_summary(before):
+            _join(before, line)
+            return
+        self._begin(line)
         text = None if line.is_meta or line.is_compact_summary else _prompt_of(message)
         if text is not None:
             self.prompt = self.prompt or text
             if line.parent_uuid in self._prompted:
-                self.edited_at.append(line)
+                self.edited_turns += 1
+                self.first_edit = self.first_edit or line.pos
             elif line.parent_uuid is not None:
                 self._prompted.add(line.parent_uuid)
 
@@ -160,6 +190,10 @@ class Agent:
         self.branches[line.git_branch] = None
 
 
+def _awaits_summary(line: Line) -> bool:
+    return line.type == "system" and line.subtype == "compact_boundary" and line.more is None
+
+
 def _join(first: Line, line: Line) -> None:
     """One more line of a call, or of a compaction; short ways are for calls of plain lines alone."""
     if first.more is None:
@@ -167,6 +201,12 @@ def _join(first: Line, line: Line) -> None:
     else:
         first.more.append(line)
     first.is_plain = first.is_plain and line.is_plain
+
+
+def kind_of(line: Line) -> str:
+    """What to call a line by that is not told."""
+    kind = line.subtype or (line.attachment.type if line.attachment else None)
+    return "/".join(part for part in (line.type or "unknown", kind) if part)
 
 
 def is_notice(line: Line) -> bool:

@@ -58,6 +58,7 @@ class PlainLines:
         self._run, self._agent, self._notes = run, agent, notes
         self._edit_of, self._watched = edit_of, watched
         self._rows: dict[str, list[tuple[Any, ...]]] = {kind: [] for kind in _COLUMNS}
+        self._until = _ROWS_AT_ONCE
         run.hand_in = self.hand_in
 
     def hand_in(self) -> None:
@@ -88,7 +89,7 @@ class PlainLines:
         thought_at, agent, offered = run.thinking_seqs, self._agent, run.offered
         is_watched, edit_of, notes = any(self._watched), self._edit_of, self._notes
         thoughts, texts, calls, results = self._rows.values()
-        seq, step, until = run.seq, len(steps) - 1, run.seq + _ROWS_AT_ONCE
+        seq, step, until = run.seq, len(steps) - 1, self._until
         first: Any  # all that is read of a plain line it is known to have
         while groups and (first := groups[0]).is_plain:
             if first.type == "user":
@@ -194,8 +195,8 @@ class PlainLines:
             )
             groups.popleft()
             if seq >= until:
-                until = seq + _ROWS_AT_ONCE
                 self.hand_in()
+                until = self._until = seq + _ROWS_AT_ONCE
         run.told_elsewhere(seq)
         return end
 

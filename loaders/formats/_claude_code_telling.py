@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from loaders.formats._claude_code_agents import (
     THINKING_CUTS,
     Agent,
     is_notice,
+    kind_of,
 )
 from loaders.formats._claude_code_lines import Block, Line, Message, Outcome, Usage, described
 from loaders.formats._claude_code_notes import Notes, record_of, without_bytes
@@ -55,7 +56,7 @@ class Telling:
         self.name = as_text(agent.note.get("agentType")) or first.attribution_agent
         self.run: Run = out.trajectory(
             native_id=agent.key,
-            pos=agent.groups[0].pos,
+            pos=agent.begins_at,
             framework=_HARNESS,
             framework_version=first.version,
         )
@@ -65,6 +66,8 @@ class Telling:
         self.history_edit: str | None = None
         self.edit_of: dict[str, str] = {}
         self.compactions: list[Object] = []
+        self.records: list[Line] = []
+        self.left_out: Counter[str] = Counter()
         self.notes = Notes()
         self.end: str | None = None
         self.plain = PlainLines(
@@ -80,8 +83,10 @@ class Telling:
                     if groups:
                         self._tell(groups.popleft())
 
-    def finish(self) -> None:
-        """Tell what is known at the end alone."""
+    def tell_rest(self) -> None:
+        """Tell the rest of the agent's lines, and what is known at the end alone."""
+        self.tell(self.agent.let_go())
+        self.tell(self.agent.let_go())
         with self.out.record(None):
             for call_id in list(self.early):
                 self._tell_early(call_id)
@@ -217,10 +222,12 @@ class Telling:
         content = None if message is None else message.content
         call_id = content[0].tool_use_id if content and isinstance(content, list) else None
         is_known = call_id is None or self.run.calls.latest(call_id) is not None
-        if call_id is not None and not is_known and call_id in self.agent.call_ids:
-            self.early.setdefault(call_id, []).append(line)
-        else:
-            self._tell_content(line)
+        if call_id is not None and not is_known:
+            if call_id in self.agent.call_ids:
+                self.early.setdefault(call_id, []).append(line)
+                return
+            self.agent.orphans.add(call_id)
+        self._tell_content(line)
 
     def _tell_early(self, call_id: str) -> None:
         """Results that the file holds before their call."""
@@ -263,7 +270,7 @@ class Telling:
     # ------------------------------------------------------------------ system lines, attachments
 
     def _tell_system(self, line: Line) -> None:
-        self.agent.records.append(line)
+        self.records.append(line)
         record = line.record
         kind, content = line.subtype or "error", as_text(record.get("content"))
         if kind in COMPACTIONS:
@@ -348,7 +355,7 @@ class Telling:
         """What the harness put before the model, or says that it kept from it."""
         cuts_thinking, rendered = kind in THINKING_CUTS, line.rendered_text
         if not rendered and not any(value for key, value in attachment.items() if key != "type"):
-            self.agent.leave_out(line)
+            self.left_out[kind_of(line)] += 1
             return
         is_rendered = bool(rendered) and not cuts_thinking
         self.run.event(
@@ -370,6 +377,8 @@ class Telling:
     def _tell_what_is_known(self) -> None:
         agent, run = self.agent, self.run
         first = agent.first or Line()
+        not_told = agent.not_told + self.left_out
+        records = [record_of(line) for line in (*agent.records, *self.records)]
         metadata = {
             "session_id": _one(agent.sessions),
             "versions": _one(agent.versions),
@@ -382,9 +391,9 @@ class Telling:
             "folders": _several(agent.folders),
             "git_branches": _several(agent.branches),
             "compactions": self.compactions or None,
-            "edited_turns": len(agent.edited_at) or None,
-            "not_told": dict(agent.not_told) or None,
-            "records": [record_of(line) for line in agent.records] or None,
+            "edited_turns": agent.edited_turns or None,
+            "not_told": dict(not_told) or None,
+            "records": records or None,
             **self.notes.metadata,
         }
         params = {
@@ -397,10 +406,10 @@ class Telling:
         )
         outcome = {"interrupted": "cancelled", "api_error": "error"}.get(self.end or "")
         run.outcome(outcome, end_reason=self.end)
-        if agent.edited_at:
+        if agent.edited_turns:
             run.problem(
-                agent.edited_at[0].pos,
-                f"{len(agent.edited_at)} turns replace earlier ones, whose events are kept too",
+                agent.first_edit,
+                f"{agent.edited_turns} turns replace earlier ones, whose events are kept too",
             )
 
 

@@ -20,14 +20,14 @@ import re
 from collections import deque
 
 from loaders.builder import Builder
-from loaders.formats._claude_code_agents import Agent, apart
+from loaders.formats._claude_code_agents import Agent, Late, apart
 from loaders.formats._claude_code_ignored import PATHS
 from loaders.formats._claude_code_lines import Line
 from loaders.formats._claude_code_reading import lines
 from loaders.formats._claude_code_telling import Telling
 from loaders.heads import Head
 from loaders.sources import Source
-from loaders.values import as_object, is_object
+from loaders.values import Object, as_object, is_object
 
 TITLE = "Claude Code session"
 GIVES = ("thinking", "tools", "tokens")
@@ -49,6 +49,10 @@ _SESSION_RECORDS = frozenset(
         "relocated",
     }
 )
+_LONG = 1 << 20
+"""Bytes from which a file is told while it is read."""
+_GROUPS_AT_ONCE = 256
+"""So many calls and other lines are read at once; what belongs together stands no farther apart."""
 _AGENT_FILE = re.compile(r"agent-(.+?)\.jsonl")
 
 
@@ -79,24 +83,92 @@ def companion(head: Head) -> bool:
 def read(source: Source, out: Builder) -> None:
     """The session's run, then one for each subagent whose lines stand in the same file."""
     agent_file = _AGENT_FILE.match(source.filename)
-    main = Agent()
-    inside: list[Line] = []
-    for line in lines(source):
-        if line.is_sidechain and agent_file is None:
-            inside.append(line)
-        else:
-            main.add(line)
-    main.key = (main.agent_id or agent_file[1]) if agent_file else main.session
-    if agent_file:
+    name_of_agent = agent_file[1] if agent_file else None
+    note: Object = {}
+    if name_of_agent is not None:
         with out.record(None):
-            note = source.beside(f"agent-{agent_file[1]}.meta.json")
-            main.note = as_object(note.json()) if note else {}
-    awaited: dict[str, deque[str]] = {}
-    agents = [agent for agent in (main, *apart(inside)) if agent.groups]
-    for agent in agents:
-        if agent is not main and agent.key and agent.agent_id is None and agent.prompt:
-            awaited.setdefault(agent.prompt, deque()).append(agent.key)
-    for agent in agents:
-        telling = Telling(source, out, agent, awaited)
-        telling.tell(agent.groups)
-        telling.finish()
+            beside = source.beside(f"agent-{name_of_agent}.meta.json")
+            note = as_object(beside.json()) if beside else {}
+    if source.size >= _LONG:
+        problems = source.problems.copy()
+        try:
+            with out.revocable(by=Late):
+                Session(source, out, name_of_agent, note).tell_while_reading()
+            return
+        except Late:
+            source.take_problems()
+            source.problems = problems
+    Session(source, out, name_of_agent, note).tell_when_read()
+
+
+class Session:
+    """Reads one file: a session with its subagents, or the log of one subagent.
+
+    ``name_of_agent`` that of the subagent whose file it is, ``note`` what its session notes of it.
+    """
+
+    def __init__(
+        self, source: Source, out: Builder, name_of_agent: str | None, note: Object
+    ) -> None:
+        self._source, self._out, self._name_of_agent = source, out, name_of_agent
+        self._main = Agent()
+        self._main.note = note
+        self._inside: list[Line] = []
+        """The lines of subagents."""
+
+    def tell_when_read(self) -> None:
+        """Tell all runs after the last line, whatever belongs together."""
+        for line in lines(self._source):
+            if line.is_sidechain and self._name_of_agent is None:
+                self._inside.append(line)
+            else:
+                self._main.add(line)
+        self._main.key = self._key
+        others = [agent for agent in apart(self._inside) if agent.begins_at]
+        awaited: dict[str, deque[str]] = {}
+        for agent in others:
+            if agent.key and agent.agent_id is None and agent.prompt:
+                awaited.setdefault(agent.prompt, deque()).append(agent.key)
+        for agent in (self._main, *others):
+            if agent.begins_at:
+                self._telling_of(agent, awaited).tell_rest()
+
+    def tell_while_reading(self) -> None:
+        """The same, line after line: a decoded line that is told at once costs half of one that is kept.
+
+        Raises ``Late`` where the lines that belong together stand too far apart.
+        """
+        main, telling = self._main, None
+        for line in lines(self._source):
+            if line.is_sidechain and self._name_of_agent is None:
+                if line.agent_id is None:  # only its whole tree tells which agent's it is
+                    raise Late
+                self._inside.append(line)
+                continue
+            main.add(line)
+            if len(main.groups) >= _GROUPS_AT_ONCE and main.first is not None:
+                if telling is None:
+                    main.key = self._key
+                    telling = self._telling_of(main, {})
+                telling.tell(main.let_go())
+        if telling is None:
+            main.key = self._key
+            telling = self._telling_of(main, {}) if main.begins_at else None
+        if main.key != self._key:
+            raise Late
+        if telling is not None:
+            telling.tell_rest()
+        for agent in apart(self._inside):
+            if agent.begins_at:
+                self._telling_of(agent, {}).tell_rest()
+
+    @property
+    def _key(self) -> str | None:
+        """The log's own name of the run, as far as it is read."""
+        main = self._main
+        if self._name_of_agent is None:
+            return main.session
+        return main.agent_id or self._name_of_agent
+
+    def _telling_of(self, agent: Agent, awaited: dict[str, deque[str]]) -> Telling:
+        return Telling(self._source, self._out, agent, awaited)
