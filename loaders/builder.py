@@ -152,6 +152,11 @@ class Builder:
                 f"({Path(place.filename).name}:{place.lineno}); what stands before it is kept",
             )
 
+    @property
+    def hands_over(self) -> bool:
+        """Whether what is told does not stay in memory."""
+        return self._hand_over is not None
+
     @contextmanager
     def revocable(self, by: type[Exception]) -> Generator[None]:
         """Tell what may have to be told anew: if ``by`` is raised, what was told here is forgotten.

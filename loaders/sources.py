@@ -70,6 +70,8 @@ class Source:
         self.position: str | None = None
         self.bytes_told = 0
         """Bytes of the lines given so far."""
+        self.bytes_to_tell: int | None = None
+        """After so many bytes no more lines are given, where a file is read twice that may grow."""
         self.lines_before = self.runs_before = 0
         """Of the file, where only some of its lines are read."""
         self.lines_depend = False
@@ -260,6 +262,8 @@ class Source:
         begun: list[bytes] = []
         try:
             for chunk in self._chunks():
+                if self.bytes_to_tell is not None:
+                    chunk = chunk[: self.bytes_to_tell - self.bytes_told]
                 self.bytes_told += len(chunk)
                 lines = chunk.split(b"\n")
                 begun.append(lines[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from pathlib import Path
 
@@ -10,11 +11,15 @@ import pytest
 from claude_sessions import session
 
 import loaders
-from loaders.formats import claude_code
+from loaders import builder
+from loaders.builder import Builder
+from loaders.formats import _claude_code_plain, claude_code
 from loaders.formats._claude_code_agents import Late
+from loaders.formats._claude_code_ahead import Ahead
 from loaders.formats._claude_code_lines import Line
 from loaders.formats._claude_code_plain import PlainLines
 from loaders.formats._claude_code_telling import Telling
+from loaders.sources import Source
 
 TABLES = ("trajectories", "steps", "events", "tools", "problems")
 Tables = dict[str, pl.DataFrame]
@@ -108,6 +113,98 @@ def test_lines_told_while_reading_are_the_same(tmp_path: Path, rare: float) -> N
     assert 1 in given_up, "and told anew where that was too early"
 
 
+def after_a_look_ahead(path: Path, groups_at_once: int) -> Tables:
+    """The tables if the file is read twice, as it is where what is told is handed over."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(claude_code, "_LONG", 0)
+        patch.setattr(claude_code, "_VERY_LONG", 0)
+        patch.setattr(claude_code, "_GROUPS_AT_ONCE", groups_at_once)
+        patch.setattr(Builder, "hands_over", True)
+        return tables(path)
+
+
+@pytest.mark.parametrize("rare", [0.0, 0.01, 0.1, 0.5])
+def test_files_read_twice_are_the_same(tmp_path: Path, rare: float) -> None:
+    for seed in range(8):
+        for name in (f"{seed}.jsonl", f"agent-{seed}.jsonl"):
+            path = tmp_path / name
+            path.write_text(session(seed, 200, rare, subagents=0.1 * (seed % 2)))
+            same(after_a_look_ahead(path, groups_at_once=4 + seed), tables(path))
+
+
+def test_lines_far_apart_are_told_together(tmp_path: Path) -> None:
+    """A call whose lines are the first and the last, and a result that stands before its call."""
+    records = [json.loads(line) for line in session(3, 400, 0.0, 0.0).splitlines()]
+    replies = [record for record in records if record["type"] == "assistant"]
+    replies[-1]["message"]["id"] = replies[0]["message"]["id"]
+    call = {"type": "tool_use", "id": "late", "name": "Read", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "late", "content": "early"}
+    answer = {**records[0], "message": {"role": "user", "content": [result]}}
+    message = {**replies[-2]["message"], "id": "own", "content": [call]}
+    records = [*records[:20], answer, *records[20:], {**replies[-2], "message": message}]
+    path = tmp_path / "s.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    whole = tables(path)
+    early = whole["events"].filter(pl.col("call_id") == "late")
+    assert early["kind"].to_list() == ["tool_call", "tool_result"]
+    assert early["source_pos"].str.starts_with("L21/").to_list() == [False, True]
+    first_call = whole["events"].filter(step=0)["source_pos"].str.extract(r"L(\d+)").cast(pl.Int64)
+    assert (first_call > 300).sum() == 1
+    same(after_a_look_ahead(path, groups_at_once=8), whole)
+    read, times = while_reading(path, groups_at_once=8)
+    same(read, whole)
+    assert times == 1
+
+
+def test_a_file_that_grows_is_read_as_it_was_at_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.jsonl"
+    text = session(5, 100, 0.0)
+    path.write_text(text[:-40])
+    before = tables(path)
+
+    class Growing(Ahead):
+        def __init__(self, source: Source, has_subagents: bool, far: int) -> None:
+            super().__init__(source, has_subagents, far)
+            path.write_text(text + session(6, 100, 0.0))
+
+    monkeypatch.setattr(claude_code, "Ahead", Growing)
+    read = after_a_look_ahead(path, groups_at_once=8)
+    assert before["problems"]["reason"].str.contains("cut short").any()
+    for name in ("steps", "events"):
+        assert read[name].drop("trajectory_id").equals(before[name].drop("trajectory_id"))
+    assert read["problems"]["reason"].equals(before["problems"]["reason"])
+
+
+def test_a_session_handed_over_piece_by_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.jsonl"
+    path.write_text(session(7, 1_500, 0.02, 0.1))
+    whole = tables(path)
+    for name in ("_LONG", "_VERY_LONG"):
+        monkeypatch.setattr(claude_code, name, 0)
+    monkeypatch.setattr(claude_code, "_GROUPS_AT_ONCE", 16)
+    monkeypatch.setattr(builder, "_ROWS_PER_CHUNK", 100)
+    monkeypatch.setattr(_claude_code_plain, "_ROWS_AT_ONCE", 64)
+    handed_over: list[int] = []
+    keep = Builder._hand_over_told
+
+    def counted(own: Builder) -> None:
+        handed_over.append(len(own._chunks))
+        keep(own)
+
+    monkeypatch.setattr(Builder, "_hand_over_told", counted)
+    store = loaders.convert(path, tmp_path / "store", format="claude_code", progress=False)
+    assert len(handed_over) >= 3
+    read = {name: getattr(store, name).collect() for name in TABLES}
+    for name in ("steps", "events"):
+        assert read[name].drop("run").equals(whole[name].drop("run")), name
+    for column in ("trajectory_id", "parent_seq", "tool_responses", "metadata", "input_tokens"):
+        assert read["trajectories"][column].equals(whole["trajectories"][column]), column
+
+
 def test_a_file_read_anew_leaves_others_as_they_are(tmp_path: Path) -> None:
     """What was told before is kept, with its warnings, and nothing is told twice."""
     for seed in range(4):
@@ -129,3 +226,4 @@ def test_real_sessions_read_the_same(real_logs: Path) -> None:
         read = tables(path)
         same(one_by_one(path), read)
         same(while_reading(path, groups_at_once=16)[0], read)
+        same(after_a_look_ahead(path, groups_at_once=16), read)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from loaders.dialects.anthropic import CALLS
 from loaders.formats._claude_code_lines import Line, Message
 from loaders.formats._claude_code_reading import SYNTHETIC
 from loaders.values import Object
+
+if TYPE_CHECKING:
+    from loaders.formats._claude_code_ahead import Ahead
 
 INTERRUPT = "[Request interrupted by user"
 """How the text begins that is logged as a user's where the user stopped the agent."""
@@ -42,6 +47,10 @@ _TOLD_NOTES = frozenset(
 )
 
 
+_Call = tuple[str, str | None]
+"""The id of a message and its model."""
+
+
 class Late(Exception):
     """A line changes what has been told of the lines long before it."""
 
@@ -52,21 +61,20 @@ class Agent:
     ``groups`` has the first line of each call, which holds the further ones, and all other lines; in
     the order in which they are told, as far as ``let_go`` has not given them away. Where some are
     given away before the rest is read, ``add`` raises ``Late`` for a line that should have been among
-    them, or should have been known.
+    them, or should have been known; with ``ahead`` it knows.
     """
 
-    def __init__(self, key: str | None = None) -> None:
+    def __init__(
+        self, key: str | None = None, note: Object | None = None, ahead: Ahead | None = None
+    ) -> None:
         self.key = key
+        self.note = note or {}
         self.groups: deque[Line] = deque()
         self.begins_at: str | None = None
-        self.call_ids: set[str] = set()
-        self.orphans: set[str] = set()
-        """Calls whose results were told as those of no call."""
         self.not_told: Counter[str] = Counter()
         self.records: list[Line] = []
         self.edited_turns = 0
         self.first_edit: str | None = None
-        self.note: Object = {}
         self.agent_id: str | None = None
         self.session: str | None = None
         self.prompt: str | None = None
@@ -80,20 +88,50 @@ class Agent:
         self.efforts: dict[str | None, None] = {}
         self.folders: dict[str | None, None] = {}
         self.branches: dict[str | None, None] = {}
-        self._calls: dict[tuple[str, str | None], Line] = {}
+        self._calls: dict[_Call, Line] = {}
         self._setting: tuple[str | None, ...] = ()
         self._prompted: set[str] = set()
         self._latest: Line | None = None
+        self._ids: set[str] = set()
+        self._ahead = ahead
         self._held: deque[Line] = deque()
-        self._calls_held: dict[tuple[str, str | None], Line] = {}
-        self._calls_gone: set[tuple[str, str | None]] = set()
+        self._waiting: deque[Line] = deque()
+        self._calls_held: dict[_Call, Line] = {}
+        self._calls_waiting: dict[_Call, Line] = {}
+        self._calls_gone: set[_Call] = set()
+        self._ids_held: set[str] = set()
+        self._ids_gone: set[str] = set()
+        self._orphans: set[str] = set()
 
-    def let_go(self) -> deque[Line]:
-        """The groups that were there when this was last called, to be told now."""
+    def let_go(self, read_until: float = math.inf) -> deque[Line]:
+        """The groups that were there when this was last called, to be told now.
+
+        But those that wait for a line behind the one that was read last, and all that come after them.
+        """
         gone, self._held, self.groups = self._held, self.groups, deque()
-        self._calls_gone.update(self._calls_held)
+        self._ids_gone, self._ids_held, self._ids = self._ids_held, self._ids, set()
+        if self._ahead is None:
+            self._calls_gone.update(self._calls_held)
         self._calls_held, self._calls = self._calls, {}
+        if self._ahead is not None and self._ahead.last_lines:
+            self._waiting += gone
+            gone = deque[Line]()
+            last_lines = self._ahead.last_lines
+            while self._waiting and last_lines.get(self._waiting[0].number, 0) <= read_until:
+                gone.append(self._waiting.popleft())
         return gone
+
+    def comes_later(self, call_id: str) -> bool:
+        """Whether a call that was not told yet will be told after its result.
+
+        If not, it must not come at all.
+        """
+        if self._ahead is not None:
+            return self._ahead.comes_later(call_id)
+        if call_id in self._ids or call_id in self._ids_held or call_id in self._ids_gone:
+            return True
+        self._orphans.add(call_id)
+        return False
 
     def add(self, line: Line) -> None:
         """Take the next line of the file."""
@@ -129,24 +167,27 @@ class Agent:
         self.groups.append(line)
 
     def _add_reply(self, line: Line, message: Message) -> None:
-        for block in message.content if type(message.content) is list else ():
-            if block.id is not None:
-                self.call_ids.add(block.id)
-                if block.id in self.orphans:
-                    raise Late
+        for call_id in called_in(line, message):
+            self._ids.add(call_id)
+            if call_id in self._orphans:
+                raise Late
         if message.id is None or (not line.is_plain and is_notice(line)):
             self._begin(line)
             return
         # With the model, because sanitised logs give every call the same id.
         call = (message.id, message.model)
-        first = self._calls.get(call) or self._calls_held.get(call)
-        if first is not None:
-            _join(first, line)
-        elif call in self._calls_gone:
+        first = self._calls.get(call) or self._calls_held.get(call) or self._calls_waiting.get(call)
+        if first is None and call in self._calls_gone:
             raise Late
-        else:
-            self._calls[call] = line
+        if first is None:
+            last_lines = self._ahead.last_lines if self._ahead else ()
+            calls = self._calls_waiting if line.number in last_lines else self._calls
+            calls[call] = line
             self._begin(line)
+            return
+        _join(first, line)
+        if self._ahead is not None and self._ahead.last_lines.get(first.number) == line.number:
+            del self._calls_waiting[call]
 
     def _add_user(self, line: Line, message: Message) -> None:
         before = self._latest
@@ -203,6 +244,17 @@ def _join(first: Line, line: Line) -> None:
     first.is_plain = first.is_plain and line.is_plain
 
 
+def called_in(line: Line, message: Message) -> list[str]:
+    """The ids of the calls in a line of a reply."""
+    if not line.is_plain and is_notice(line):
+        return []
+    return [
+        block.id
+        for block in (message.content if isinstance(message.content, list) else ())
+        if block.id is not None and block.type in CALLS
+    ]
+
+
 def kind_of(line: Line) -> str:
     """What to call a line by that is not told."""
     kind = line.subtype or (line.attachment.type if line.attachment else None)
@@ -230,6 +282,19 @@ def _prompt_of(message: Message) -> str | None:
             return None
         text = text or block.text
     return None if text is None or text.startswith((INTERRUPT, *COMMANDS)) else text
+
+
+Awaited = dict[str, deque[str]]
+"""Subagents that calls start whose prompt is the key."""
+
+
+def waiting_for_calls(agents: Iterable[Agent]) -> Awaited:
+    """The agents that nothing but their prompt links to the call that started them."""
+    awaited: Awaited = {}
+    for agent in agents:
+        if agent.begins_at and agent.key and agent.agent_id is None and agent.prompt:
+            awaited.setdefault(agent.prompt, deque()).append(agent.key)
+    return awaited
 
 
 def apart(inside: list[Line]) -> Iterable[Agent]:

@@ -15,6 +15,7 @@ from loaders.formats._claude_code_agents import (
     INTERRUPT,
     THINKING_CUTS,
     Agent,
+    Awaited,
     is_notice,
     kind_of,
 )
@@ -48,9 +49,7 @@ _NO_COUNTS = (None, None, None, None)
 class Telling:
     """Tells one agent's lines as a run."""
 
-    def __init__(
-        self, source: Source, out: Builder, agent: Agent, awaited: dict[str, deque[str]]
-    ) -> None:
+    def __init__(self, source: Source, out: Builder, agent: Agent, awaited: Awaited) -> None:
         self.source, self.out, self.agent, self.awaited = source, out, agent, awaited
         first = agent.first or Line()
         self.name = as_text(agent.note.get("agentType")) or first.attribution_agent
@@ -222,12 +221,10 @@ class Telling:
         content = None if message is None else message.content
         call_id = content[0].tool_use_id if content and isinstance(content, list) else None
         is_known = call_id is None or self.run.calls.latest(call_id) is not None
-        if call_id is not None and not is_known:
-            if call_id in self.agent.call_ids:
-                self.early.setdefault(call_id, []).append(line)
-                return
-            self.agent.orphans.add(call_id)
-        self._tell_content(line)
+        if call_id is not None and not is_known and self.agent.comes_later(call_id):
+            self.early.setdefault(call_id, []).append(line)
+        else:
+            self._tell_content(line)
 
     def _tell_early(self, call_id: str) -> None:
         """Results that the file holds before their call."""

@@ -17,10 +17,11 @@ for what the log itself says of edits to its history.
 from __future__ import annotations
 
 import re
-from collections import deque
+from collections.abc import Iterable
 
 from loaders.builder import Builder
-from loaders.formats._claude_code_agents import Agent, Late, apart
+from loaders.formats._claude_code_agents import Agent, Awaited, Late, apart, waiting_for_calls
+from loaders.formats._claude_code_ahead import Ahead
 from loaders.formats._claude_code_ignored import PATHS
 from loaders.formats._claude_code_lines import Line
 from loaders.formats._claude_code_reading import lines
@@ -51,6 +52,8 @@ _SESSION_RECORDS = frozenset(
 )
 _LONG = 1 << 20
 """Bytes from which a file is told while it is read."""
+_VERY_LONG = 16 << 20
+"""Bytes from which it is read twice, where what is told does not stay in memory either."""
 _GROUPS_AT_ONCE = 256
 """So many calls and other lines are read at once; what belongs together stands no farther apart."""
 _AGENT_FILE = re.compile(r"agent-(.+?)\.jsonl")
@@ -89,16 +92,20 @@ def read(source: Source, out: Builder) -> None:
         with out.record(None):
             beside = source.beside(f"agent-{name_of_agent}.meta.json")
             note = as_object(beside.json()) if beside else {}
-    if source.size >= _LONG:
+    session = Session(source, out, name_of_agent, note)
+    if source.size < _LONG:
+        session.tell_when_read()
+    elif out.hands_over and source.size >= _VERY_LONG:
+        session.tell_after_a_look_ahead()
+    else:
         problems = source.problems.copy()
         try:
             with out.revocable(by=Late):
-                Session(source, out, name_of_agent, note).tell_while_reading()
-            return
+                session.tell_while_reading()
         except Late:
             source.take_problems()
             source.problems = problems
-    Session(source, out, name_of_agent, note).tell_when_read()
+            Session(source, out, name_of_agent, note).tell_when_read()
 
 
 class Session:
@@ -110,65 +117,70 @@ class Session:
     def __init__(
         self, source: Source, out: Builder, name_of_agent: str | None, note: Object
     ) -> None:
-        self._source, self._out, self._name_of_agent = source, out, name_of_agent
-        self._main = Agent()
-        self._main.note = note
-        self._inside: list[Line] = []
-        """The lines of subagents."""
+        self._source, self._out, self._name_of_agent, self._note = source, out, name_of_agent, note
 
     def tell_when_read(self) -> None:
         """Tell all runs after the last line, whatever belongs together."""
+        main, inside = Agent(note=self._note), list[Line]()
         for line in lines(self._source):
-            if line.is_sidechain and self._name_of_agent is None:
-                self._inside.append(line)
+            if self._is_inside(line):
+                inside.append(line)
             else:
-                self._main.add(line)
-        self._main.key = self._key
-        others = [agent for agent in apart(self._inside) if agent.begins_at]
-        awaited: dict[str, deque[str]] = {}
-        for agent in others:
-            if agent.key and agent.agent_id is None and agent.prompt:
-                awaited.setdefault(agent.prompt, deque()).append(agent.key)
-        for agent in (self._main, *others):
-            if agent.begins_at:
-                self._telling_of(agent, awaited).tell_rest()
+                main.add(line)
+        others = list(apart(inside))
+        awaited = waiting_for_calls(others)
+        if main.begins_at:
+            self._telling_of(main, awaited).tell_rest()
+        self._tell_others(others, awaited)
 
-    def tell_while_reading(self) -> None:
+    def tell_while_reading(self, ahead: Ahead | None = None) -> None:
         """The same, line after line: a decoded line that is told at once costs half of one that is kept.
 
-        Raises ``Late`` where the lines that belong together stand too far apart.
+        Without ``ahead``, raises ``Late`` where the lines that belong together stand too far apart.
         """
-        main, telling = self._main, None
+        main, inside, telling = Agent(note=self._note, ahead=ahead), list[Line](), None
+        awaited = waiting_for_calls(ahead.others if ahead else ())
         for line in lines(self._source):
-            if line.is_sidechain and self._name_of_agent is None:
-                if line.agent_id is None:  # only its whole tree tells which agent's it is
-                    raise Late
-                self._inside.append(line)
+            if self._is_inside(line):
+                if ahead is None and line.agent_id is None:
+                    raise Late  # only its whole tree tells which agent's it is
+                if ahead is None:
+                    inside.append(line)
                 continue
             main.add(line)
             if len(main.groups) >= _GROUPS_AT_ONCE and main.first is not None:
-                if telling is None:
-                    main.key = self._key
-                    telling = self._telling_of(main, {})
-                telling.tell(main.let_go())
-        if telling is None:
-            main.key = self._key
-            telling = self._telling_of(main, {}) if main.begins_at else None
-        if main.key != self._key:
-            raise Late
+                telling = telling or self._telling_of(main, awaited, ahead)
+                telling.tell(main.let_go(line.number))
+        if telling is None and main.begins_at:
+            telling = self._telling_of(main, awaited, ahead)
         if telling is not None:
+            if main.key != self._name_of(ahead or main):
+                raise Late
             telling.tell_rest()
-        for agent in apart(self._inside):
-            if agent.begins_at:
-                self._telling_of(agent, {}).tell_rest()
+        self._tell_others(ahead.others if ahead else apart(inside), awaited)
 
-    @property
-    def _key(self) -> str | None:
-        """The log's own name of the run, as far as it is read."""
-        main = self._main
+    def tell_after_a_look_ahead(self) -> None:
+        """The same for a file so long that not all of it should stay in memory until it is told."""
+        ahead = Ahead(self._source, self._name_of_agent is None, _GROUPS_AT_ONCE)
+        self._source.bytes_to_tell = ahead.bytes_read
+        self.tell_while_reading(ahead)
+
+    def _is_inside(self, line: Line) -> bool:
+        """Whether a line is of a subagent inside the session."""
+        return line.is_sidechain is True and self._name_of_agent is None
+
+    def _tell_others(self, agents: Iterable[Agent], awaited: Awaited) -> None:
+        for agent in agents:
+            if agent.begins_at:
+                self._telling_of(agent, awaited).tell_rest()
+
+    def _telling_of(self, agent: Agent, awaited: Awaited, ahead: Ahead | None = None) -> Telling:
+        if agent.key is None:
+            agent.key = self._name_of(ahead or agent)
+        return Telling(self._source, self._out, agent, awaited)
+
+    def _name_of(self, main: Agent | Ahead) -> str | None:
+        """What the log itself calls the run, as far as that is known."""
         if self._name_of_agent is None:
             return main.session
         return main.agent_id or self._name_of_agent
-
-    def _telling_of(self, agent: Agent, awaited: dict[str, deque[str]]) -> Telling:
-        return Telling(self._source, self._out, agent, awaited)

@@ -1,0 +1,87 @@
+"""A first look at a long Claude Code log: what its later lines change in what earlier ones tell.
+
+With it, each line can be told as soon as all is read that belongs to it, and no more is kept of a log
+than the few lines that wait for others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from copy import copy
+
+import polars as pl
+
+from loaders.formats._claude_code_agents import apart, called_in, is_notice
+from loaders.formats._claude_code_lines import Line
+from loaders.formats._claude_code_reading import lines
+from loaders.sources import Source
+
+_ROWS_AT_ONCE = 4_096
+
+
+class Ahead:
+    """What is known of a log before it is told.
+
+    ``session``, ``agent_id`` as the last line has them that has any, of those outside of ``others``: the
+    subagents inside, with all their lines. ``last_lines``: by the number of a call's first line that of
+    its last, where these stand as far apart as ``far``; ``bytes_read`` from the beginning.
+    """
+
+    def __init__(self, source: Source, has_subagents: bool, far: int) -> None:
+        self.session: str | None = None
+        self.agent_id: str | None = None
+        inside: list[Line] = []
+        replies, calls, results = _Places(), _Places(), _Places()
+        ahead = copy(source)
+        ahead.take_problems()  # this is the copy's own list from here on
+        for line in lines(ahead):
+            message = line.message
+            if line.is_sidechain and has_subagents:
+                inside.append(line)
+            elif message is not None and line.type in ("assistant", "user"):
+                self.session = line.session_id or self.session
+                self.agent_id = line.agent_id or self.agent_id
+                blocks = message.content if isinstance(message.content, list) else ()
+                if line.type == "user":
+                    if blocks and (call_id := blocks[0].tool_use_id) is not None:
+                        results.add(call_id, line.number)
+                    continue
+                for call_id in called_in(line, message):
+                    calls.add(call_id, line.number)
+                if message.id is not None and (line.is_plain or not is_notice(line)):
+                    replies.add((message.id, message.model), line.number)
+        self.bytes_read = ahead.bytes_told
+        self.others = [agent for agent in apart(inside) if agent.begins_at]
+        apart_from_each_other = replies.table().filter(pl.col("last") - pl.col("first") >= far)
+        self.last_lines = dict(apart_from_each_other.select("first", "last").iter_rows())
+        early = results.table().join(calls.table(), on="name", suffix="_call")
+        self._early = set(early.filter(pl.col("first") < pl.col("first_call"))["name"])
+
+    def comes_later(self, call_id: str) -> bool:
+        """Whether the call of that id stands behind its first result."""
+        return hash(call_id) in self._early
+
+
+class _Places:
+    """The lines in which names stand, of which only hashes are kept."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[int, int]] = []
+        self._tables: list[pl.DataFrame] = []
+
+    def add(self, name: Hashable, line: int) -> None:
+        self._rows.append((hash(name), line))
+        if len(self._rows) == _ROWS_AT_ONCE:
+            self._pack()
+
+    def _pack(self) -> None:
+        schema = {"name": pl.Int64, "line": pl.Int64}
+        self._tables.append(pl.DataFrame(self._rows, schema=schema, orient="row"))
+        self._rows.clear()
+
+    def table(self) -> pl.DataFrame:
+        """The first and the last line of each name."""
+        self._pack()
+        lines = pl.col("line")
+        grouped = pl.concat(self._tables).group_by("name")
+        return grouped.agg(lines.first().alias("first"), lines.last().alias("last"))
