@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 import polars as pl
 
-from loaders.columns import fast_column, fits, nulls, together, typed_frame, with_ids
+from loaders.columns import are_null, fast_column, fits, nulls, together, typed_frame, with_ids
 from loaders.errors import UnreadableRecord
 from loaders.jsontext import decode
 from loaders.marks import marked, stands_under_marker
@@ -412,7 +412,7 @@ class Builder:
     def _column(
         self, name: str, values: Sequence[Any], dtype: pl.DataType, runs: Sequence[int] | None
     ) -> pl.Series:
-        if values.count(None) == len(values):
+        if are_null(values):
             return nulls(name, len(values), dtype)
         try:
             return fast_column(name, values, dtype)

@@ -33,11 +33,16 @@ def typed_frame(
 
 
 def _typed(name: str, values: Sequence[Any], dtype: pl.DataType) -> pl.Series:
-    if values.count(None) == len(values):
+    if are_null(values):
         return nulls(name, len(values), dtype)
     if isinstance(dtype, pl.Datetime):
         return fast_column(name, values, dtype)
     return pl.Series(name, values, dtype=dtype, strict=True)
+
+
+def are_null(values: Sequence[Any]) -> bool:
+    """Whether there is no value; looks at all of them only where it must."""
+    return not values or (values[0] is None and values.count(None) == len(values))
 
 
 def nulls(name: str, count: int, dtype: pl.DataType) -> pl.Series:

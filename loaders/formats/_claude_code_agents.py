@@ -140,7 +140,7 @@ class Agent:
             self._learn(line)
             if line.type == "assistant":
                 self._add_reply(line, message)
-            elif line.is_plain and not line.is_compact_summary:
+            elif line.plain is not None and not line.is_compact_summary:
                 self._begin(line)
             else:
                 self._add_user(line, message)
@@ -167,11 +167,13 @@ class Agent:
         self.groups.append(line)
 
     def _add_reply(self, line: Line, message: Message) -> None:
-        for call_id in called_in(line, message):
-            self._ids.add(call_id)
-            if call_id in self._orphans:
-                raise Late
-        if message.id is None or (not line.is_plain and is_notice(line)):
+        block = line.plain
+        if block is None or block.id is not None:
+            for call_id in called_in(line, message):
+                self._ids.add(call_id)
+                if call_id in self._orphans:
+                    raise Late
+        if message.id is None or (block is None and is_notice(line)):
             self._begin(line)
             return
         # With the model, because sanitised logs give every call the same id.
@@ -241,12 +243,13 @@ def _join(first: Line, line: Line) -> None:
         first.more = [line]
     else:
         first.more.append(line)
-    first.is_plain = first.is_plain and line.is_plain
+    if line.plain is None:
+        first.plain = None
 
 
 def called_in(line: Line, message: Message) -> list[str]:
     """The ids of the calls in a line of a reply."""
-    if not line.is_plain and is_notice(line):
+    if line.plain is None and is_notice(line):
         return []
     return [
         block.id

@@ -48,7 +48,7 @@ class Ahead:
                     continue
                 for call_id in called_in(line, message):
                     calls.add(call_id, line.number)
-                if message.id is not None and (line.is_plain or not is_notice(line)):
+                if message.id is not None and (line.plain is not None or not is_notice(line)):
                     replies.add((message.id, message.model), line.number)
         self.bytes_read = ahead.bytes_told
         self.others = [agent for agent in apart(inside) if agent.begins_at]

@@ -7,7 +7,7 @@ twice.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw, Struct, field
 
@@ -211,6 +211,12 @@ class _Origin(Struct, gc=False):
     kind: str | None = None
 
 
+if TYPE_CHECKING:
+    _Bytes, _Lines, _Block = bytes | None, list["Line"] | None, Block | None
+else:  # what reading sets; no log can
+    _Bytes = _Lines = _Block = None
+
+
 class Line(Struct, rename="camel", gc=False):
     """A line of a log; the fields stand about where the writer puts them, which decodes faster."""
 
@@ -247,14 +253,13 @@ class Line(Struct, rename="camel", gc=False):
     custom_title: str | None = None
     ai_title: str | None = None
     total_cost: float | None = field(name="totalCostUSD", default=None)
-    # What follows is set where the line is read; no log has keys of these names.
     number: int = field(name=" number", default=0)
-    data: bytes | None = field(name=" data", default=None)
+    data: _Bytes = field(name=" data", default=None)
     """The line's bytes, where more of it is wanted than is declared."""
-    more: list[Any] | None = field(name=" more", default=None)
+    more: _Lines = field(name=" more", default=None)
     """The further lines of the same model call."""
-    is_plain: bool = field(name=" plain", default=False)
-    """Whether it, and each of its further lines, can be told in the short way."""
+    plain: _Block = field(name=" plain", default=None)
+    """The only block of a line that can be told in the short way, as can each of its further lines."""
 
     @property
     def pos(self) -> str:

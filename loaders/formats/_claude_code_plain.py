@@ -91,9 +91,9 @@ class PlainLines:
         thoughts, texts, calls, results = self._rows.values()
         seq, step, until = run.seq, len(steps) - 1, self._until
         first: Any  # all that is read of a plain line it is known to have
-        while groups and (first := groups[0]).is_plain:
+        block: Any
+        while groups and (block := (first := groups[0]).plain) is not None:
             if first.type == "user":
-                block = first.message.content[0]
                 call_id = block.tool_use_id
                 known = by_id.get(call_id)
                 if type(known) is not tuple:  # no such call yet, or several of them
@@ -138,7 +138,7 @@ class PlainLines:
             usage = end = at = None
             for line in (first, *first.more) if first.more else (first,):
                 message = line.message
-                block = message.content[0]
+                block = line.plain
                 usage = usage if message.usage is None else message.usage
                 end = message.stop_reason or end
                 at = as_time(line.timestamp)

@@ -49,7 +49,7 @@ def lines(source: Source) -> Iterator[Line]:
             line = _reread(source, number, data)
             if line is None:
                 continue
-        line.number, line.more, line.data, line.is_plain = number, None, None, False
+        line.number = number
         message = line.message
         if message is None:
             if line.type not in _NOT_KEPT:
@@ -61,8 +61,8 @@ def lines(source: Source) -> Iterator[Line]:
                     block.input = NOTHING
                 elif block.type not in _DECLARED_BLOCKS:
                     line.data = data
-            if len(content) == 1 and line.data is None:
-                line.is_plain = _is_plain(line, message, content[0])
+            if len(content) == 1 and line.data is None and _is_plain(line, message, content[0]):
+                line.plain = content[0]
         yield line
 
 
