@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from types import NoneType
 from typing import Any, Final, cast
@@ -26,7 +26,13 @@ def typed_frame(
     rows: Sequence[tuple[Any, ...]], names: Sequence[str], schema: pl.Schema
 ) -> pl.DataFrame:
     """Rows whose values are known to be of their columns' types."""
-    columns = [*zip(*rows, strict=True)] if rows else [()] * len(names)
+    return frame_of_columns(zip(*rows, strict=True) if rows else [()] * len(names), names, schema)
+
+
+def frame_of_columns(
+    columns: Iterable[Sequence[Any]], names: Sequence[str], schema: pl.Schema
+) -> pl.DataFrame:
+    """Columns whose values are known to be of their types."""
     return pl.DataFrame(
         [_typed(name, values, schema[name]) for name, values in zip(names, columns, strict=True)]
     )

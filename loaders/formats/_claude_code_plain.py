@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from loaders.columns import typed_frame
+from loaders.columns import frame_of_columns
 from loaders.formats._claude_code_lines import Block, Line, Outcome
 from loaders.formats._claude_code_notes import Notes
 from loaders.run import PIECES_AT_ONCE, Run
@@ -58,24 +58,36 @@ class PlainLines:
         self._run, self._agent, self._notes = run, agent, notes
         self._edit_of, self._watched = edit_of, watched
         self._rows: dict[str, list[tuple[Any, ...]]] = {kind: [] for kind in _COLUMNS}
+        self._columns: dict[str, list[list[Any]]] = {
+            kind: [[] for _ in names] for kind, names in _COLUMNS.items()
+        }
         self._until = _ROWS_AT_ONCE
         run.hand_in = self.hand_in
 
     def hand_in(self) -> None:
         """Put the rows told so far into a frame of the run."""
+        self._turn()
         frames = [
-            typed_frame(rows, _COLUMNS[kind], _TYPES).with_columns(
+            frame_of_columns(columns, _COLUMNS[kind], _TYPES).with_columns(
                 kind=pl.lit(kind, EVENTS["kind"])
             )
-            for kind, rows in self._rows.items()
-            if rows
+            for kind, columns in self._columns.items()
+            if columns[0]
         ]
         if frames:
-            for rows in self._rows.values():
-                rows.clear()
+            for columns in self._columns.values():
+                for values in columns:
+                    values.clear()
             place = pl.format("L{}/message/content/0", "line").alias("source_pos")
             told = pl.concat(frames, how="diagonal").with_columns(place).drop("line")
             self._run.rows_told(told.sort("seq"))
+
+    def _turn(self) -> None:
+        """Rows into columns, while they are few and in the processor's cache."""
+        for rows, columns in zip(self._rows.values(), self._columns.values(), strict=True):
+            for values, more in zip(columns, zip(*rows, strict=True), strict=False):
+                values += more
+            rows.clear()
 
     def tell(  # noqa: PLR0915
         self, groups: deque[Line], history_edit: str | None, end: str | None
@@ -197,6 +209,7 @@ class PlainLines:
             if seq >= until:
                 self.hand_in()
                 until = self._until = seq + _ROWS_AT_ONCE
+        self._turn()
         run.told_elsewhere(seq)
         return end
 
