@@ -1,4 +1,4 @@
-"""What each model call of an Inspect sample saw: told messages found again in its input and request.
+"""What each model call of an Inspect sample saw: told messages found again in its input.
 
 A message keeps its id as long as nobody touches it. Stripping reasoning, trimming calls and merging
 neighbours give a copy a new id, and the message pool merges messages that are equal but for their
@@ -11,36 +11,31 @@ time where its log is pooled, and in time linear in its size where it is not.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
-from loaders.context import Range, ThinkingWitness, merge, strings_of
+from msgspec import Struct
+
+from loaders.context import Range, merge
+from loaders.formats._inspect_contents import calls_of, content_of
+from loaders.formats._inspect_records import Message
 from loaders.formats._inspect_sample import Sample
-from loaders.values import (
-    Object,
-    as_array,
-    as_json,
-    as_name,
-    as_object,
-    as_text,
-    is_array,
-    is_object,
-)
+from loaders.values import as_array, as_object, as_text
 
 Numbers = tuple[int, ...]
-Signature = tuple[str, ...]
-"""What makes a message the same; the texts themselves, whose hashes Python keeps with them."""
 
 
-class Told(NamedTuple):
-    """A message that has been told: the events that it became, and its thinking among them."""
+class Told(Struct, frozen=True, gc=False):
+    """A message that has been told: the events that it became, and its thinking among them.
+
+    ``content`` numbers what it says: the same for all messages of one sample that say the same.
+    """
 
     start: int
     stop: int
     role: str
-    signature: Signature
+    content: int
     thinking: Numbers = ()
 
 
@@ -50,74 +45,69 @@ class Register:
     def __init__(self, sample: Sample) -> None:
         self.messages: list[Told] = []
         self._sample = sample
+        self._contents: dict[tuple[str, ...], int] = {}
+        self._content_by_message: dict[int, int] = {}
+        self._by_content: list[list[int]] = []
         self._by_id: dict[str, int] = {}
-        self._by_signature: dict[Signature, list[int]] = {}
         self._by_call: dict[str, int] = {}
 
-    def signature(self, message: Object) -> Signature:
-        """What makes a message the same whatever its id, and whether or not it has its reasoning."""
-        parts = [str(message.get("role")), as_name(message.get("tool_call_id")) or ""]
-        content = message.get("content")
-        if isinstance(content, str):
-            if content:
-                parts += ("text", self._text(content))
-        else:
-            for part in content if is_array(content) else [{"type": "text", "text": content}]:
-                part = as_object(part)
-                kind = as_text(part.get("type")) or ""
-                value = part.get("text", part.get(kind))
-                if kind != "reasoning" and value not in ("", None):
-                    parts += (kind, self._text(value))
-        parts += calls_of(message)
-        parts.append(as_text(as_object(message.get("error")).get("message")) or "")
-        return tuple(parts)
+    def content(self, message: Message) -> int:
+        """The number of what a message of the sample says."""
+        known = self._content_by_message.get(id(message))  # the sample keeps the message
+        if known is None:
+            known = self._content_by_message[id(message)] = self.content_anew(message)
+        return known
 
-    def _text(self, value: Any) -> str:
-        """A text, the same in place and as a reference to an attachment."""
-        if not isinstance(value, str):
-            return as_json(value) or ""
-        return str(self._sample.resolve(value)).strip()
+    def content_anew(self, message: Message) -> int:
+        """The same of a message made for this question."""
+        number = self._contents.setdefault(content_of(message, self._sample), len(self._by_content))
+        if number == len(self._by_content):
+            self._by_content.append([])
+        return number
 
-    def add(self, message: Object, told: Told) -> int:
-        """Keep a told message; returns its number."""
-        number = len(self.messages)
-        self.messages.append(told)
-        message_id = as_text(message.get("id"))
-        if message_id is not None:
+    def add(
+        self, message: Message, start: int, stop: int, role: str, thinking: Numbers = ()
+    ) -> int:
+        """Keep a message that was told as these events; returns its number."""
+        number, content = len(self.messages), self.content(message)
+        self.messages.append(Told(start, stop, role, content, thinking))
+        message_id = message.id
+        if isinstance(message_id, str):
             self._by_id.setdefault(message_id, number)
-        self._by_signature.setdefault(told.signature, []).append(number)
-        if told.role == "assistant":
+        self._by_content[content].append(number)
+        if message.tool_calls and role == "assistant":
             for call_id in calls_of(message):
                 self._by_call[call_id] = number
         return number
 
-    def find(self, message: Object, signature: Signature, seen: Seen) -> Numbers:
+    def find(self, message: Message, seen: Seen) -> Numbers:
         """Numbers of the told messages that this one repeats; empty where it is new."""
-        number = self._by_id.get(as_text(message.get("id")) or "")
-        is_reply = message.get("role") == "assistant"
+        number = self._by_id.get(as_text(message.id) or "")
+        is_reply = message.role == "assistant"
         if (
             number is not None
             and number not in seen.numbers
-            and (is_reply or self.messages[number].signature == signature)
+            and (is_reply or self.messages[number].content == self.content(message))
         ):
             return (number,)
-        same = self._by_signature.get(signature, [])
-        occurrence = seen.occurrences[signature]
+        content = self.content(message)
+        same = self._by_content[content]
+        occurrence = seen.occurrences.get(content, 0)
         if occurrence < len(same):
             return (same[occurrence],)
         return self._merged_or_edited(message) if is_reply else ()
 
-    def knows(self, signature: Signature) -> bool:
-        """Whether a message of this content has been told."""
-        return signature in self._by_signature
+    def knows(self, content: int) -> bool:
+        """Whether a message that says this has been told."""
+        return bool(self._by_content[content])
 
     def thinking_of_call(self, call_id: str) -> Numbers:
         """The thinking of the reply that made this tool call."""
         number = self._by_call.get(call_id)
         return () if number is None else self.messages[number].thinking
 
-    def _merged_or_edited(self, message: Object) -> Numbers:
-        merged = as_array(as_object(message.get("metadata")).get("combined_from"))
+    def _merged_or_edited(self, message: Message) -> Numbers:
+        merged = as_array(as_object(message.metadata).get("combined_from"))
         names = [as_text(name) or "" for name in merged]
         numbers = {self._by_id[name] for name in names if name in self._by_id}
         numbers.update(self._by_call[name] for name in calls_of(message) if name in self._by_call)
@@ -125,23 +115,24 @@ class Register:
 
 
 class Seen:
-    """The told messages that one input has shown so far."""
+    """The told messages that one input has shown so far, and how often each content."""
 
     def __init__(self, register: Register) -> None:
-        self.numbers: Counter[int] = Counter()
-        self.occurrences: Counter[Signature] = Counter()
-        self._register = register
+        self.numbers: dict[int, int] = {}
+        self.occurrences: dict[int, int] = {}
+        self._messages = register.messages
 
     def add(self, numbers: Numbers) -> None:
         """The input shows these next."""
         for number in numbers:
-            self.numbers[number] += 1
-            self.occurrences[self._register.messages[number].signature] += 1
+            self.numbers[number] = self.numbers.get(number, 0) + 1
+            content = self._messages[number].content
+            self.occurrences[content] = self.occurrences.get(content, 0) + 1
 
     def take_back(self, numbers: Numbers) -> None:
         """The input does not show these after all."""
         for number in numbers:
-            self.occurrences[self._register.messages[number].signature] -= 1
+            self.occurrences[self._messages[number].content] -= 1
             self.numbers[number] -= 1
             if not self.numbers[number]:
                 del self.numbers[number]
@@ -170,20 +161,21 @@ class Conversation:
 
         ``compaction``: how the log says that the history was edited since the latest call.
         """
-        kept = common_prefix(self._keys, keys)
-        before = self.messages[:]
-        for numbers in self.messages[kept:]:
-            self._seen.take_back(numbers)
-        del self.messages[kept:]
+        kept, messages, seen = common_prefix(self._keys, keys), self.messages, self._seen
+        taken_back = messages[kept:]
+        for numbers in taken_back:
+            seen.take_back(numbers)
+        del messages[kept:]
         for key in keys[kept:]:
-            numbers = locate(key, self._seen)
-            self._seen.add(numbers)
-            self.messages.append(numbers)
+            numbers = locate(key, seen)
+            seen.add(numbers)
+            messages.append(numbers)
         self._keys = keys
-        if self.messages[: len(before)] == before:
-            added = self.messages[len(before) :]
+        added = messages[kept:]
+        if added[: len(taken_back)] == taken_back:
+            added = added[len(taken_back) :]
         else:
-            added, self.ranges = self.messages, []
+            added, self.ranges = messages, []
             self._compare(compaction)
         self._ever.update(chain.from_iterable(added))
         self._extend_ranges(added)
@@ -213,7 +205,8 @@ class Conversation:
     def _extend_ranges(self, added: Iterable[Numbers]) -> None:
         for numbers in added:
             for number in numbers:
-                start, stop = self._register.messages[number][:2]
+                told = self._register.messages[number]
+                start, stop = told.start, told.stop
                 if self.ranges and start < self.ranges[-1][0]:
                     self.ranges = merge([*self.ranges, (start, stop)])
                 elif self.ranges and start <= self.ranges[-1][1]:
@@ -223,7 +216,9 @@ class Conversation:
 
     def is_reply(self, numbers: Numbers) -> bool:
         """Whether a message of the input is the model's."""
-        return any(self._register.messages[n].role == "assistant" for n in numbers)
+        if len(numbers) == 1:
+            return self._register.messages[numbers[0]].role == "assistant"
+        return any(self._register.messages[number].role == "assistant" for number in numbers)
 
     def thinking(self, start: int, stop: int) -> Numbers:
         """The thinking that stands in these messages of the latest input as they were told."""
@@ -233,101 +228,6 @@ class Conversation:
         return tuple(seq for message in told for seq in message.thinking)
 
 
-class Turns:
-    """Where the model's turns lie in a list of messages: neighbouring replies are one turn."""
-
-    def __init__(self) -> None:
-        self.places: list[Range] = []
-        self._items: list[Any] = []
-
-    def follow(self, items: list[Any], is_reply: Callable[[Any], bool]) -> int:
-        """Go on to a new version of the list; returns how many turns at its start stay the same."""
-        kept = common_prefix(self._items, items)
-        while self.places and self.places[-1][1] >= kept:
-            self.places.pop()
-        unchanged = len(self.places)
-        for index in range(self.places[-1][1] if self.places else 0, len(items)):
-            if not is_reply(items[index]):
-                continue
-            if self.places and self.places[-1][1] == index:
-                self.places[-1] = (self.places[-1][0], index + 1)
-            else:
-                self.places.append((index, index + 1))
-        self._items = items[:]
-        return unchanged
-
-
-class Requests:
-    """The raw requests of one agent's calls, searched for the thinking of the replies in them.
-
-    The turns of a request stand beside those of the call's input: what a turn repeats is known, and
-    equal thinking of another turn is not mistaken for it. Where the two do not pair up, a part of the
-    request is matched by the tool calls in it, else by its whole content.
-    """
-
-    def __init__(self, sample: Sample, register: Register, witness: ThinkingWitness) -> None:
-        self._sample, self._register, self._witness = sample, register, witness
-        self._input, self._request = Turns(), Turns()
-        self._found: list[set[int]] = []
-        self._lacking: list[int] = []
-
-    def follow(self, request: list[int], conversation: Conversation) -> tuple[set[int], bool]:
-        """The thinking found in the next call's request; whether some of its replies lost theirs."""
-        kept = min(
-            self._input.follow(conversation.messages, conversation.is_reply),
-            self._request.follow(request, self._is_reply),
-            len(self._found),
-        )
-        del self._found[kept:], self._lacking[kept:]
-        if len(self._input.places) != len(self._request.places):
-            return self._unpaired(request, conversation)
-        for told, sent in zip(self._input.places[kept:], self._request.places[kept:], strict=True):
-            thinking = conversation.thinking(*told)
-            parts = (
-                [self._part(number) for number in request[sent[0] : sent[1]]] if thinking else []
-            )
-            found = self._witness.found_in(parts, among=thinking)
-            self._found.append(found)
-            self._lacking.append(len(thinking) - len(found))
-        return set[int]().union(*self._found), any(self._lacking)
-
-    def _unpaired(self, request: list[int], conversation: Conversation) -> tuple[set[int], bool]:
-        expected = set(conversation.thinking(0, len(conversation.messages)))
-        found: set[int] = set()
-        for start, stop in self._request.places if expected else ():
-            for number in request[start:stop]:
-                part = self._part(number)
-                among = [
-                    seq
-                    for text in strings_of(part)
-                    for seq in self._register.thinking_of_call(text)
-                ]
-                found |= self._witness.found_in(part, among=among or None)
-        self._found, self._lacking = [], []
-        return found & expected, len(found & expected) < len(expected)
-
-    def _part(self, number: int) -> Any:
-        return self._sample.resolve(self._sample.requests[number])
-
-    def _is_reply(self, number: int) -> bool:
-        part = self._sample.requests[number]
-        if not is_object(part):
-            return isinstance(part, str)  # a prompt as one text holds all turns
-        role = part.get("role")
-        if role is None:  # an item of the Responses API
-            return not (as_text(part.get("type")) or "_output").endswith("_output")
-        return role in ("assistant", "model")
-
-
-def calls_of(message: Object) -> list[str]:
-    """The ids of the tool calls that a message makes."""
-    calls = message.get("tool_calls")
-    if not calls or not is_array(calls):
-        return []
-    ids = [as_text(as_object(call).get("id")) for call in calls]
-    return [call_id for call_id in ids if call_id]
-
-
 def common_prefix(old: list[Any], new: list[Any]) -> int:
     """How many items both lists begin with; compared by halves, in one pass at C's speed.
 
@@ -335,6 +235,8 @@ def common_prefix(old: list[Any], new: list[Any]) -> int:
     2
     """
     low, high = 0, min(len(old), len(new))
+    if new[:high] == old:  # as nearly always: the history went on
+        return high
     while low < high:
         middle = (low + high + 1) // 2
         if old[low:middle] == new[low:middle]:

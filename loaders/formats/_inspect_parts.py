@@ -7,8 +7,21 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from msgspec import Raw
+from msgspec.structs import replace
+
 from loaders.dialects.openai_chat import split_think_tags
-from loaders.formats._inspect_sample import Placed
+from loaders.formats._inspect_records import (
+    Event,
+    Message,
+    ModelEvent,
+    OtherEvent,
+    SpanBegin,
+    ToolEvent,
+    events_of,
+    is_silent,
+)
+from loaders.formats._inspect_sample import Sample, placed_events
 from loaders.values import (
     Object,
     as_array,
@@ -43,33 +56,50 @@ class Scope(NamedTuple):
         return self
 
 
-def in_scopes(events: list[Placed]) -> list[tuple[str, Object, Scope]]:
-    """The events of a sample in order, each with its position and scope."""
-    return list(_in_scopes(events, Scope(), {}))
+def in_scopes(sample: Sample) -> list[tuple[str, Event, Scope]]:
+    """The events of a sample of which something is told, in order, with position and scope."""
+    return list(_in_scopes(sample.events, Scope(), {}))
 
 
 def _in_scopes(
-    events: list[Placed], outer: Scope, spans: dict[str, Scope]
-) -> Iterator[tuple[str, Object, Scope]]:
+    events: list[tuple[str, Event]], outer: Scope, spans: dict[Any, Scope]
+) -> Iterator[tuple[str, Event, Scope]]:
     steps = [outer]
     for pos, event in events:
-        event = as_object(event)
-        kind, name = as_text(event.get("event")), as_text(event.get("name"))
-        scope = spans.get(as_text(event.get("span_id")) or "", steps[-1])
-        if kind == "span_begin":
-            span = as_text(event.get("id")) or pos
-            around = spans.get(as_text(event.get("parent_id")) or "", scope)
-            spans[span] = around.inside(as_text(event.get("type")), name, span)
-        elif kind == "step" and event.get("action") == "begin":  # what spans are in newer logs
-            steps.append(scope.inside(as_text(event.get("type")), name, pos))
-        elif kind == "step":
-            steps = steps[:-1] or [outer]
+        if is_silent(event):
+            continue
+        span = event.span_id
+        scope = spans.get(span, steps[-1]) if isinstance(span, str) else steps[-1]
+        if isinstance(event, SpanBegin):
+            around = spans.get(as_text(event.parent_id), scope)
+            span = as_text(event.id) or pos
+            spans[span] = around.inside(as_text(event.type), as_text(event.name), span)
+        elif isinstance(event, OtherEvent) and event.kind == "step":  # what spans are in newer logs
+            fields = event.fields
+            if fields.get("action") == "begin":
+                kind, name = as_text(fields.get("type")), as_text(fields.get("name"))
+                steps.append(scope.inside(kind, name, pos))
+            else:
+                steps = steps[:-1] or [outer]
         else:
             yield pos, event, scope
-        if kind in ("tool", "subtask"):  # whose events old logs nest
-            nested = as_array(event.get("events"))
-            placed = [(f"{pos}/events/{index}", item) for index, item in enumerate(nested)]
-            yield from _in_scopes(placed, scope.inside(kind, name, pos), spans)
+            nested, inside = _nested(event, pos, scope)
+            if nested:
+                yield from _in_scopes(placed_events(nested, f"{pos}/events"), inside, spans)
+
+
+def _nested(event: Event, pos: str, scope: Scope) -> tuple[list[Any], Scope]:
+    """The events that old logs keep inside those of tools and subtasks, and whose they are."""
+    if isinstance(event, ToolEvent):
+        nested = event.events
+        if type(nested) is Raw:
+            data = bytes(nested)
+            nested = events_of(data) if len(data) > len(b"[]") else None
+        return as_array(nested), scope
+    if isinstance(event, OtherEvent) and event.kind == "subtask":
+        inside = scope.inside("subtask", as_text(event.fields.get("name")), pos)
+        return as_array(event.fields.get("events")), inside
+    return [], scope
 
 
 def pieces(part: Object) -> Iterator[tuple[str, Object, list[str]]]:
@@ -124,56 +154,53 @@ def _openrouter_details(signature: str) -> list[str]:
     return [text for text in found if text]
 
 
-def merged_message(messages: list[Object]) -> Object:
+def merged_message(messages: list[Message]) -> Message:
     """Neighbours as Inspect merges them for providers that want turns to alternate."""
-    contents = [message.get("content") for message in messages]
+    contents = [message.content for message in messages]
     texts = [content for content in contents if isinstance(content, str)]
     if len(texts) == len(contents):
-        return {**messages[0], "content": "\n".join(texts)}
+        return replace(messages[0], content="\n".join(texts))
     parts: list[Any] = []
     for content in contents:
         parts += content if is_array(content) else [{"type": "text", "text": content}]
-    return {**messages[0], "content": parts}
+    return replace(messages[0], content=parts)
 
 
-def response(record: Object, text: str | None, pos: str) -> tuple[str | None, str, Object]:
-    """Text, position and error columns of a tool's response, out of its message or event.
+def response(
+    error: Any, tool_error: Any, text: str | None, pos: str, key: str | None
+) -> tuple[str | None, str, bool, str | None]:
+    """Text, position, whether it is an error and of which type, of a tool's response.
 
-    With an error the model reads the error's message; partial output is kept behind it.
+    With an error the model reads the error's message; partial output is kept behind it. ``key``:
+    where the text stands in the record at ``pos``. Old logs have ``tool_error``.
     """
-    error = as_object(record.get("error"))
-    reason = as_text(error.get("message")) or as_text(record.get("tool_error"))  # in old logs
-    key = next((key for key in ("content", "result") if key in record), None)
     where = f"{pos}/{key}" if key else pos
+    if error is None and tool_error is None:
+        return text, where, False, None
+    error = as_object(error)
+    reason = as_text(error.get("message")) or as_text(tool_error)
     if reason and text and reason != text:
         text, where = f"{reason}\n{text}", pos
     elif reason:
         text = reason
         where = f"{pos}/error/message" if "message" in error else f"{pos}/tool_error"
-    columns = {
-        "is_error": bool(error) or reason is not None,
-        "error_type": as_text(error.get("type")),
-    }
-    return text, where, columns
+    return text, where, bool(error) or reason is not None, as_text(error.get("type"))
 
 
-def started_at(event: Object) -> datetime | None:
-    """When an event began: tools and model calls are logged under that time."""
-    return as_time(event.get("timestamp"))
-
-
-def ended_at(event: Object) -> datetime | None:
+def ended_at(event: ModelEvent, start: datetime | None) -> datetime | None:
     """When a model call ended: old logs only have how long it took."""
-    start, seconds = started_at(event), as_float(as_object(event.get("output")).get("time"))
-    completed = as_time(event.get("completed"))
-    if completed is not None or start is None or seconds is None or not 0 <= seconds < 1e9:
+    completed = as_time(event.completed)
+    if completed is not None or start is None:
         return completed
+    seconds = None if event.output is None else as_float(event.output.time)
+    if seconds is None or not 0 <= seconds < 1e9:
+        return None
     return start + timedelta(seconds=seconds)
 
 
-def duration_of(event: Object) -> float | None:
+def duration_of(event: ToolEvent) -> float | None:
     """Seconds that a tool took by the clock."""
-    start, end = started_at(event), as_time(event.get("completed"))
+    start, end = as_time(event.timestamp), as_time(event.completed)
     return None if start is None or end is None else (end - start).total_seconds()
 
 
@@ -194,9 +221,12 @@ def usage_columns(usage: Any) -> dict[str, int | None]:
     cached = total(read, as_int(usage.get("input_tokens_cache_write"))) or 0
     reasoning = as_int(usage.get("reasoning_tokens"))
     known = as_int(usage.get("total_tokens"))
-    if fresh is not None:
+    written = out or 0
+    if fresh is not None and known in (None, fresh + cached + written):
+        fresh, out = fresh + cached, None if out is None else written
+    elif fresh is not None:
         sums = [
-            (fresh + more_input, (out or 0) + more_output)
+            (fresh + more_input, written + more_output)
             for more_output in (0, reasoning or 0)
             for more_input in (cached, 0)
         ]

@@ -12,19 +12,24 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from msgspec import Raw
+
 from loaders.archives import ZipArchive
-from loaders.formats._inspect_events import events_of, is_request, opened
-from loaders.jsontext import decode
-from loaders.values import (
-    Object,
-    as_array,
-    as_json,
-    as_object,
-    as_text,
-    fingerprint,
-    is_array,
-    is_object,
+from loaders.dialects.openai_chat import text_and_media
+from loaders.formats._inspect_records import (
+    Event,
+    Message,
+    ModelEvent,
+    as_logged,
+    event_of,
+    events_of,
+    is_request,
+    message_of,
+    messages_of,
+    opened,
 )
+from loaders.jsontext import decode
+from loaders.values import Object, as_array, as_object, as_text, is_array, is_object
 
 Placed = tuple[str, Any]
 """An item and its position in the source."""
@@ -38,9 +43,9 @@ _CHUNK = re.compile(r"^(?P<start>\d+)\.json$")
 class Sample:
     """One sample: its record, its events and messages in order, and what they refer to.
 
-    ``pool`` holds the messages of model inputs and ``requests`` those of raw requests; what stands
-    in place is added at their ends, so that both are always named by a number. ``missing`` holds
-    the references that lead nowhere. ``may_refer``: whether there can be references at all.
+    ``pool`` holds the messages of model inputs; what stands in place is added at its end, so that
+    all are named by a number, and so are the messages of raw requests. ``missing`` holds the
+    references that lead nowhere. ``may_refer``: whether there can be references at all.
     """
 
     def __init__(self, record: Object, pos: str, *, may_refer: bool = True) -> None:
@@ -52,17 +57,18 @@ class Sample:
         events, where = record.get("events"), "events"
         if not events and transcript:
             events, where = transcript.get("events"), "transcript/events"
-        self.events = _placed(events, f"{pos}/{where}")
-        self.messages = _placed(record.get("messages"), f"{pos}/messages")
-        self.pool = _placed(pooled.get("messages"), f"{pos}/events_data/messages") or _placed(
-            record.get("message_pool"), f"{pos}/message_pool"
-        )
-        self.requests = as_array(pooled.get("calls")) or as_array(record.get("call_pool"))
+        self.events = placed_events(events, f"{pos}/{where}")
+        self.messages = _placed_messages(record.get("messages"), f"{pos}/messages")
+        self.pool = _placed_messages(
+            pooled.get("messages"), f"{pos}/events_data/messages"
+        ) or _placed_messages(record.get("message_pool"), f"{pos}/message_pool")
+        self._requests = as_array(pooled.get("calls")) or as_array(record.get("call_pool"))
         self.attachments = as_object(record.get("attachments")) or as_object(
             transcript.get("content")
         )
         self.missing: set[str] = set()
-        self._request_numbers: dict[str, int] = {}
+        self._in_place: dict[tuple[bytes | str, int], int] = {}
+        self._request_numbers: dict[bytes | str, int] = {}
 
     @classmethod
     def in_chunks(cls, archive: ZipArchive, folder: str) -> Sample:
@@ -71,70 +77,91 @@ class Sample:
         if f"{folder}/metadata.json" in archive:
             record["metadata"] = decode(archive.read(f"{folder}/metadata.json"))
         sample = cls(record, f"{folder}/sample.json#")
-        sample.events = _chunks(archive, f"{folder}/events/", events_of)
-        sample.pool = _chunks(archive, f"{folder}/messages/")
-        sample.requests = [item for _, item in _chunks(archive, f"{folder}/calls/")]
+        sample.events = _chunks(archive, f"{folder}/events/", events_of, event_of)
+        sample.pool = _chunks(archive, f"{folder}/messages/", messages_of, message_of)
+        sample._requests = [item for _, item in _chunks(archive, f"{folder}/calls/")]
         attachments = _chunks(archive, f"{folder}/attachments/")
         sample.attachments = {str(index): text for index, (_, text) in enumerate(attachments)}
         numbers = _expanded(record.get("message_refs"), len(sample.pool))
         sample.messages = [sample.pool[number] for number in numbers]
         return sample
 
+    # ------------------------------------------------------------------ references
+
     def resolve(self, value: Any) -> Any:
         """The value with every reference to an attachment replaced by what it refers to."""
         if not self._may_refer:
             return value
         if isinstance(value, str):
-            if not value.startswith(_REFERENCES):
-                return value
-            reference = self.reference(value) or ""
-            found = as_text(self.attachments.get(reference))
-            if found is None:
-                self.missing.add(value)
-            return value if found is None else found
+            return self._found(value) if value.startswith(_REFERENCES) else value
         if is_array(value):
             return [self.resolve(item) for item in value]
         if is_object(value):
             return {key: self.resolve(item) for key, item in value.items()}
         return value
 
-    def reference(self, text: str) -> str | None:
-        """The key of the attachment to which this string refers, if it is a reference."""
-        if not text.startswith(_REFERENCES):
-            return None
-        return text.partition("://")[2]
+    def _found(self, reference: str) -> str:
+        found = as_text(self.attachments.get(reference.partition("://")[2]))
+        if found is None:
+            self.missing.add(reference)
+        return reference if found is None else found
 
-    def input_of(self, event: Object, pos: str) -> list[int]:
+    def text_of(self, content: Any) -> tuple[str | None, list[str] | None]:
+        """The text of a message's content, and the types of its other parts."""
+        if type(content) is str:  # most are
+            is_reference = self._may_refer and content.startswith(_REFERENCES)
+            return self._found(content) if is_reference else content, None
+        return text_and_media(self.resolve(content))
+
+    # ------------------------------------------------------------------ what calls were given
+
+    def input_of(self, event: ModelEvent, pos: str) -> list[int]:
         """Numbers in ``pool`` of the messages that a model event was given."""
-        in_place = as_array(event.get("input"))
-        if not in_place:
-            return _expanded(event.get("input_refs"), len(self.pool))
-        first = len(self.pool)
-        self.pool.extend(_placed(in_place, f"{pos}/input"))
-        return list(range(first, len(self.pool)))
+        if not event.input:
+            return _expanded(event.input_refs, len(self.pool))
+        numbers: list[int] = []
+        alike: dict[bytes | str, int] = {}
+        for index, item in enumerate(event.input):
+            number = len(self.pool)
+            content = as_logged(item)
+            if content is not None:  # a message gets one number for all inputs that repeat it
+                times = alike[content] = alike.get(content, 0) + 1
+                number = self._in_place.setdefault((content, times), number)
+            if number == len(self.pool):
+                self.pool.append((f"{pos}/input/{index}", message_of(item)))
+            numbers.append(number)
+        return numbers
 
-    def request_of(self, event: Object) -> list[int] | None:
-        """Numbers in ``requests`` of the messages that went over the wire; None if not logged."""
-        call = as_object(event.get("call"))
-        request = call.get("request")
-        if not is_request(request):
+    def request_of(self, event: ModelEvent) -> list[int] | None:
+        """Numbers of the messages that went over the wire; None if not logged."""
+        call = event.call
+        if call is None or not is_request(call.request):
             return None
-        if is_array(call.get("call_refs")):
-            return _expanded(call["call_refs"], len(self.requests))
-        request = as_object(opened(request))
+        if is_array(call.call_refs):
+            return _expanded(call.call_refs, len(self._requests))
+        request = as_object(opened(call.request))
         for key in _REQUEST_KEYS:
             if key in request:
                 items = request[key]
                 return [self._number(item) for item in (items if is_array(items) else [items])]
         return None
 
+    def request(self, number: int) -> Any:
+        """A message of a raw request, as it was sent."""
+        item = self._requests[number]
+        if isinstance(item, Raw):
+            item = self._requests[number] = opened(item)
+        return item
+
     def _number(self, item: Any) -> int:
         """A request's message in place gets one number for all requests that repeat it."""
-        content = fingerprint(as_json(item) or "")
-        if content not in self._request_numbers:
-            self._request_numbers[content] = len(self.requests)
-            self.requests.append(item)
-        return self._request_numbers[content]
+        content = as_logged(item)
+        number = len(self._requests)
+        if content is not None:
+            number = self._request_numbers.setdefault(content, number)
+        if number == len(self._requests):
+            self._requests.append(item)
+        return number
 
 
 def may_refer(data: bytes) -> bool:
@@ -145,12 +172,20 @@ def may_refer(data: bytes) -> bool:
     return any(mark in data for mark in _MARKS)
 
 
-def _placed(items: Any, pos: str) -> list[Placed]:
-    return [(f"{pos}/{index}", item) for index, item in enumerate(as_array(items))]
+def placed_events(items: Any, pos: str) -> list[tuple[str, Event]]:
+    """The events of a list, each with its position."""
+    return [(f"{pos}/{index}", event_of(item)) for index, item in enumerate(as_array(items))]
+
+
+def _placed_messages(items: Any, pos: str) -> list[tuple[str, Message]]:
+    return [(f"{pos}/{index}", message_of(item)) for index, item in enumerate(as_array(items))]
 
 
 def _chunks(
-    archive: ZipArchive, folder: str, items_of: Callable[[bytes], Any] = decode
+    archive: ZipArchive,
+    folder: str,
+    items_of: Callable[[bytes], Any] = decode,
+    record_of: Callable[[Any], Any] | None = None,
 ) -> list[Placed]:
     starts = [
         (int(match["start"]), name)
@@ -158,9 +193,9 @@ def _chunks(
         if name.startswith(folder) and (match := _CHUNK.match(name.removeprefix(folder)))
     ]
     return [
-        item
+        (f"{name}#/{index}", record_of(item) if record_of else item)
         for _, name in sorted(starts)
-        for item in _placed(items_of(archive.read(name)), f"{name}#")
+        for index, item in enumerate(as_array(items_of(archive.read(name))))
     ]
 
 

@@ -33,8 +33,8 @@ from typing import Any
 from loaders.builder import Builder
 from loaders.errors import UnreadableRecord
 from loaders.formats import _inspect_ignored
-from loaders.formats._inspect_events import sample_of
 from loaders.formats._inspect_parts import usage_columns
+from loaders.formats._inspect_records import OtherEvent, sample_of
 from loaders.formats._inspect_sample import Sample, may_refer
 from loaders.formats._inspect_transcript import Transcript
 from loaders.heads import Head
@@ -157,10 +157,11 @@ def _tell(out: Builder, log: Object, sample: Sample) -> None:
     try:
         transcript.tell()
     finally:  # what is known of the run holds, too, where its transcript breaks off
+        facts = transcript.facts
         run.set(
-            cost_usd=sum(transcript.costs) if transcript.costs else run.columns["cost_usd"],
-            params=_params(log, spec, transcript.params),
-            metadata=_metadata(log, spec, record, {**transcript.facts, **+transcript.counts}),
+            cost_usd=sum(facts.costs) if facts.costs else run.columns["cost_usd"],
+            params=_params(log, spec, facts.params),
+            metadata=_metadata(log, spec, record, {**facts.lists, **+facts.counts}),
         )
         _tell_outcome(run, log, sample)
 
@@ -169,7 +170,7 @@ def _times(sample: Sample) -> dict[str, Any]:
     start = as_time(sample.record.get("started_at"))
     end = as_time(sample.record.get("completed_at"))
     if start is None or end is None:  # as in older logs
-        stamps = [as_time(as_object(event).get("timestamp")) for _, event in sample.events]
+        stamps = [as_time(event.timestamp) for _, event in sample.events]
         known = [stamp for stamp in stamps if stamp is not None]
         start, end = start or min(known, default=None), end or max(known, default=None)
     return {"started_at": start, "ended_at": end}
@@ -298,9 +299,11 @@ def _early_end(log: Object, sample: Sample) -> tuple[str | None, str | None]:
     if message is not None:
         return ("cancelled" if message.startswith(_CANCELLED) else "error"), message
     limits = (
-        event for _, event in sample.events if as_object(event).get("event") == "sample_limit"
+        event.fields
+        for _, event in sample.events
+        if isinstance(event, OtherEvent) and event.kind == "sample_limit"
     )
-    limit = as_object(sample.record.get("limit")) or as_object(next(limits, None))
+    limit = as_object(sample.record.get("limit")) or next(limits, None)
     if limit:
         kind = as_text(limit.get("type")) or "unknown"
         outcome = "cancelled" if kind == "operator" else "limit"

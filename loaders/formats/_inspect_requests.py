@@ -1,0 +1,101 @@
+"""Which thinking the raw requests of an Inspect sample hold: searched turn by turn, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from loaders.context import Range, ThinkingWitness, strings_of
+from loaders.formats._inspect_context import Conversation, Register, common_prefix
+from loaders.formats._inspect_sample import Sample
+from loaders.values import as_text, is_object
+
+
+class Turns:
+    """Where the model's turns lie in a list of messages: neighbouring replies are one turn."""
+
+    def __init__(self) -> None:
+        self.places: list[Range] = []
+        self._items: list[Any] = []
+
+    def follow(self, items: list[Any], is_reply: Callable[[Any], bool]) -> int:
+        """Go on to a new version of the list; returns how many turns at its start stay the same."""
+        places, kept = self.places, common_prefix(self._items, items)
+        while places and places[-1][1] >= kept:
+            places.pop()
+        unchanged = len(places)
+        for index in range(places[-1][1] if places else 0, len(items)):
+            if not is_reply(items[index]):
+                continue
+            if places and places[-1][1] == index:
+                places[-1] = (places[-1][0], index + 1)
+            else:
+                places.append((index, index + 1))
+        self._items = items[:]
+        return unchanged
+
+
+class Requests:
+    """The raw requests of one agent's calls, searched for the thinking of the replies in them.
+
+    The turns of a request stand beside those of the call's input: what a turn repeats is known, and
+    equal thinking of another turn is not mistaken for it. Where the two do not pair up, a part of the
+    request is matched by the tool calls in it, else by its whole content.
+    """
+
+    def __init__(self, sample: Sample, register: Register, witness: ThinkingWitness) -> None:
+        self._sample, self._register, self._witness = sample, register, witness
+        self._input, self._request = Turns(), Turns()
+        self._found: list[set[int]] = []
+        self._lacking: list[int] = []
+        self._all_found: set[int] = set()
+
+    def follow(self, request: list[int], conversation: Conversation) -> tuple[set[int], bool]:
+        """The thinking found in the next call's request; whether some of its replies lost theirs."""
+        kept = min(
+            self._input.follow(conversation.messages, conversation.is_reply),
+            self._request.follow(request, self._is_reply),
+            len(self._found),
+        )
+        if kept < len(self._found):
+            del self._found[kept:], self._lacking[kept:]
+            self._all_found = set[int]().union(*self._found)
+        if len(self._input.places) != len(self._request.places):
+            return self._unpaired(request, conversation)
+        for told, sent in zip(self._input.places[kept:], self._request.places[kept:], strict=True):
+            thinking = conversation.thinking(*told)
+            found = set[int]()
+            if thinking:
+                parts = [self._part(number) for number in request[sent[0] : sent[1]]]
+                found = self._witness.found_in(parts, among=thinking)
+                self._all_found |= found
+            self._found.append(found)
+            self._lacking.append(len(thinking) - len(found))
+        return self._all_found, any(self._lacking)
+
+    def _unpaired(self, request: list[int], conversation: Conversation) -> tuple[set[int], bool]:
+        expected = set(conversation.thinking(0, len(conversation.messages)))
+        found: set[int] = set()
+        for start, stop in self._request.places if expected else ():
+            for number in request[start:stop]:
+                part = self._part(number)
+                among = [
+                    seq
+                    for text in strings_of(part)
+                    for seq in self._register.thinking_of_call(text)
+                ]
+                found |= self._witness.found_in(part, among=among or None)
+        self._found, self._lacking, self._all_found = [], [], set()
+        return found & expected, len(found & expected) < len(expected)
+
+    def _part(self, number: int) -> Any:
+        return self._sample.resolve(self._sample.request(number))
+
+    def _is_reply(self, number: int) -> bool:
+        part = self._sample.request(number)
+        if not is_object(part):
+            return isinstance(part, str)  # a prompt as one text holds all turns
+        role = part.get("role")
+        if role is None:  # an item of the Responses API
+            return not (as_text(part.get("type")) or "_output").endswith("_output")
+        return role in ("assistant", "model")
