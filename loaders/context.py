@@ -52,6 +52,8 @@ def thinking_ranges(thinking: list[int], sent: set[int]) -> list[Range]:
     >>> thinking_ranges([2, 5, 8], {5, 8})
     [(5, 9)]
     """
+    if len(sent) == len(thinking) and sent.issuperset(thinking):
+        return [(thinking[0], thinking[-1] + 1)] if thinking else []
     ranges: list[Range] = []
     previous = -1
     for seq in sorted(sent):
@@ -97,7 +99,11 @@ class ThinkingWitness:
         if among is not None:
             wanted = [(seq, text) for seq in among for text in self._contents.get(seq, ())]
             strings = list(strings_of(request_part)) if wanted else []
-            return {seq for seq, text in wanted if any(text in string for string in strings)}
+            return {
+                seq
+                for seq, text in wanted
+                if text in strings or any(text in string for string in strings)
+            }
         found: set[int] = set()
         for string in strings_of(request_part):
             for piece in (string, *_tagged(string)):

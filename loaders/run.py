@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -140,9 +139,14 @@ class Run:
 
         Returns the fingerprint of the whole offer, which does not depend on its order.
         """
-        self.offered = self._builder.toolset(definitions)
-        self.columns["toolset"] = self.columns["toolset"] or self.offered
-        return self.offered
+        toolset = self._builder.toolset(definitions)
+        self.offers(toolset)
+        return toolset
+
+    def offers(self, toolset: str) -> None:
+        """The same as ``tools``, which gave this fingerprint for these definitions before."""
+        self._toolset = toolset
+        self.columns["toolset"] = self.columns["toolset"] or toolset
 
     def spawned(self, child_native_id: str, seq: int) -> None:
         """Event ``seq`` of this run started the subagent whose ``native_id`` is given."""
@@ -239,8 +243,7 @@ class Run:
             before = ((max(0, a), min(b, row.seq)) for a, b in context)
             row.context = [{"start": a, "stop": b} for a, b in merge(before)]
         if thinking is not None:
-            sent = {seq for seq in thinking if earlier and seq <= earlier[-1]}
-            sent = {seq for seq in sent if earlier[bisect_left(earlier, seq)] == seq}
+            sent = thinking.intersection(earlier)
             row.thinking_sent = len(sent)
             row.thinking_context = [
                 {"start": a, "stop": b} for a, b in thinking_ranges(earlier, sent)

@@ -251,7 +251,12 @@ def opened(value: Any) -> Any:
     """A field's value, decoded where it was left as bytes; None where there is none."""
     if not isinstance(value, Raw):
         return value
-    return None if value is NOTHING else decode(bytes(value))
+    if value is NOTHING:
+        return None
+    try:
+        return _value(value)
+    except _REFUSED:
+        return decode(bytes(value))
 
 
 def is_request(value: Any) -> bool:

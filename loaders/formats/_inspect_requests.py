@@ -49,6 +49,7 @@ class Requests:
         self._found: list[set[int]] = []
         self._lacking: list[int] = []
         self._all_found: set[int] = set()
+        self._has_lost = False
 
     def follow(self, request: list[int], conversation: Conversation) -> tuple[set[int], bool]:
         """The thinking found in the next call's request; whether some of its replies lost theirs."""
@@ -60,6 +61,7 @@ class Requests:
         if kept < len(self._found):
             del self._found[kept:], self._lacking[kept:]
             self._all_found = set[int]().union(*self._found)
+            self._has_lost = any(self._lacking)
         if len(self._input.places) != len(self._request.places):
             return self._unpaired(request, conversation)
         for told, sent in zip(self._input.places[kept:], self._request.places[kept:], strict=True):
@@ -71,7 +73,8 @@ class Requests:
                 self._all_found |= found
             self._found.append(found)
             self._lacking.append(len(thinking) - len(found))
-        return self._all_found, any(self._lacking)
+            self._has_lost |= len(found) < len(thinking)
+        return self._all_found, self._has_lost
 
     def _unpaired(self, request: list[int], conversation: Conversation) -> tuple[set[int], bool]:
         expected = set(conversation.thinking(0, len(conversation.messages)))
@@ -85,11 +88,12 @@ class Requests:
                     for seq in self._register.thinking_of_call(text)
                 ]
                 found |= self._witness.found_in(part, among=among or None)
-        self._found, self._lacking, self._all_found = [], [], set()
+        self._found, self._lacking, self._all_found, self._has_lost = [], [], set(), False
         return found & expected, len(found & expected) < len(expected)
 
-    def _part(self, number: int) -> Any:
-        return self._sample.resolve(self._sample.request(number))
+    def _part(self, number: int) -> list[str]:
+        """All texts of a message of a request."""
+        return [self._sample.resolve(text) for text in strings_of(self._sample.request(number))]
 
     def _is_reply(self, number: int) -> bool:
         part = self._sample.request(number)

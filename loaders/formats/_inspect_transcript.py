@@ -27,7 +27,7 @@ from loaders.formats._inspect_records import (
     opened,
 )
 from loaders.formats._inspect_requests import Requests
-from loaders.formats._inspect_sample import Sample
+from loaders.formats._inspect_sample import Sample, may_refer
 from loaders.run import Run
 from loaders.values import (
     as_float,
@@ -47,10 +47,14 @@ _NO_OUTPUT, _NO_MESSAGE = Output(), Message()
 
 
 class Transcript:
-    """Tells the events of a sample to a run; ``facts`` are what it gathers on the way."""
+    """Tells the events of a sample to a run; ``facts`` are what it gathers on the way.
 
-    def __init__(self, run: Run, sample: Sample) -> None:
+    ``toolsets``: fingerprints of tool definitions, by their text, as far as the log was read.
+    """
+
+    def __init__(self, run: Run, sample: Sample, toolsets: dict[bytes, str] | None = None) -> None:
         self.facts = Facts()
+        self._toolsets = {} if toolsets is None else toolsets
         self._run, self._sample = run, sample
         self._compactions = Compactions(run, sample, self.facts)
         self._messages = Messages(run, sample, self._compactions)
@@ -210,14 +214,21 @@ class Transcript:
         logged = as_logged(tools)
         if logged == self._tools:
             return
+        known = self._toolsets.get(logged) if isinstance(logged, bytes) else None
+        if known is not None:
+            self._tools = logged
+            self._run.offers(known)
+            return
         tools = opened(tools)
         if not is_array(tools):
             return
         self._tools = logged
-        self._run.tools(
+        toolset = self._run.tools(
             (as_text(tool.get("name")), as_text(tool.get("description")), tool.get("parameters"))
             for tool in map(as_object, self._sample.resolve(tools))
         )
+        if isinstance(logged, bytes) and not may_refer(logged):
+            self._toolsets[logged] = toolset
 
     # ------------------------------------------------------------------ what no event showed
 

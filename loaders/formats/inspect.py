@@ -33,6 +33,7 @@ from typing import Any
 from loaders.builder import Builder
 from loaders.errors import UnreadableRecord
 from loaders.formats import _inspect_ignored
+from loaders.formats._inspect_eval import EMPTY, Eval
 from loaders.formats._inspect_parts import usage_columns
 from loaders.formats._inspect_records import OtherEvent, sample_of
 from loaders.formats._inspect_sample import Sample, may_refer
@@ -62,13 +63,6 @@ IGNORED = _inspect_ignored.IGNORED
 
 _SAMPLE = re.compile(r"^samples/.+_epoch_\d+(?:\.json|/sample\.json)$", re.DOTALL)
 # fmt: off
-_TOLD_OF_LOG = (
-    "version", "status", "eval", "plan", "results", "stats", "samples", "reductions", "metadata",
-    "error",
-)
-_TOLD_OF_SPEC = (
-    "model", "task", "sandbox", "model_generate_config", "dataset", "packages", "metadata",
-)
 _TOLD_OF_SAMPLE = (
     "id", "epoch", "uuid", "input", "output", "messages", "message_refs", "message_pool", "events",
     "events_data", "call_pool", "attachments", "transcript", "scores", "score", "metadata", "error",
@@ -95,17 +89,18 @@ def read(source: Source, out: Builder) -> None:
     """One run per sample; one that can't be read is a problem and the others are."""
     if not source.head.is_zip:
         log = as_object(source.json())
+        header = Eval(log)
         for index, record in enumerate(as_array(log.get("samples"))):
             pos = f"/samples/{index}"
             with out.record(pos):
                 if not is_object(record):
                     raise UnreadableRecord("the sample is no object", pos)
-                _tell(out, log, Sample(record, pos))
+                _tell(out, header, Sample(record, pos))
         return
     archive = source.archive
     if archive.damage:
         out.problem(None, archive.damage)
-    log = _header(source, out)
+    header = Eval(_header(source, out))
     for member in filter(_SAMPLE.match, archive.names):
         with out.record(member):
             folder, is_chunked, _ = member.partition("/sample.json")
@@ -117,7 +112,7 @@ def read(source: Source, out: Builder) -> None:
                 if not is_object(record):
                     raise UnreadableRecord("the sample is no object", member)
                 sample = Sample(record, f"{member}#", may_refer=may_refer(data))
-            _tell(out, log, sample)
+            _tell(out, header, sample)
 
 
 def _header(source: Source, out: Builder) -> Object:
@@ -132,38 +127,31 @@ def _header(source: Source, out: Builder) -> Object:
     return {}
 
 
-def _tell(out: Builder, log: Object, sample: Sample) -> None:
-    record, spec = sample.record, as_object(log.get("eval"))
-    model = as_text(spec.get("model"))
+def _tell(out: Builder, header: Eval, sample: Sample) -> None:
+    record = sample.record
     sample_id, epoch = as_name(record.get("id")), as_name(record.get("epoch"))
     trial = as_name(as_object(record.get("metadata")).get("trial"))
-    has_epochs = as_object(spec.get("config")).get("epochs") not in (None, 1)
     run = out.trajectory(
-        native_id=as_text(record.get("uuid")) or f"{spec.get('run_id')}/{sample_id}/{epoch}",
+        native_id=as_text(record.get("uuid")) or f"{header.run_id}/{sample_id}/{epoch}",
         pos=sample.pos,
-        format_version=as_name(log.get("version")),
-        framework="inspect_ai",
-        framework_version=as_text(as_object(spec.get("packages")).get("inspect_ai")),
-        model=model,
-        provider=model.partition("/")[0] if model and "/" in model else None,
-        benchmark=as_text(spec.get("task")),
         task_id=sample_id,
-        trial=epoch if has_epochs or trial is None else trial,
+        trial=epoch if header.has_epochs or trial is None else trial,
+        **header.columns,
         **_times(sample),
     )
-    _tell_environment(run, record, spec)
+    _tell_environment(run, record, header.spec)
     _tell_totals(run, record)
-    transcript = Transcript(run, sample)
+    transcript = Transcript(run, sample, header.toolsets)
     try:
         transcript.tell()
     finally:  # what is known of the run holds, too, where its transcript breaks off
         facts = transcript.facts
         run.set(
             cost_usd=sum(facts.costs) if facts.costs else run.columns["cost_usd"],
-            params=_params(log, spec, facts.params),
-            metadata=_metadata(log, spec, record, {**facts.lists, **+facts.counts}),
+            params=_params(header, facts.params),
+            metadata=_metadata(header, record, {**facts.lists, **+facts.counts}),
         )
-        _tell_outcome(run, log, sample)
+        _tell_outcome(run, header, sample)
 
 
 def _times(sample: Sample) -> dict[str, Any]:
@@ -201,26 +189,18 @@ def _tell_totals(run: Run, record: Object) -> None:
     )
 
 
-def _params(log: Object, spec: Object, of_calls: Object) -> Object:
-    planned = as_object(as_object(log.get("plan")).get("config"))
-    params = {**planned, **as_object(spec.get("model_generate_config")), **of_calls}
+def _params(header: Eval, of_calls: Object) -> Object:
+    params = {**header.params, **of_calls}
     return {name: value for name, value in params.items() if value is not None}
 
 
-def _metadata(log: Object, spec: Object, record: Object, of_calls: Object) -> Object:
-    plan, error = as_object(log.get("plan")), as_object(record.get("error"))
+def _metadata(header: Eval, record: Object, of_calls: Object) -> Object:
+    error = as_object(record.get("error"))
     retries = [as_object(e).get("message") for e in as_array(record.get("error_retries"))]
     facts = {
-        **metadata_of(log, _TOLD_OF_LOG),
-        **metadata_of(spec, _TOLD_OF_SPEC),
+        **header.facts,
         **metadata_of(record, _TOLD_OF_SAMPLE),
-        "dataset": metadata_of(as_object(spec.get("dataset")), ("sample_ids",)),
-        "packages": metadata_of(as_object(spec.get("packages")), ("inspect_ai",)),
-        "eval_status": log.get("status") or "started",
-        "eval_error": as_object(log.get("error")).get("message"),
-        "eval_metadata": log.get("metadata") or spec.get("metadata"),
-        "solvers": [as_object(step).get("solver") for step in as_array(plan.get("steps"))],
-        "plan": metadata_of(plan, ("config",)),
+        **header.later_facts,
         "sample_metadata": record.get("metadata"),
         "errors_before_retry": retries,
         "traceback": error.get("traceback"),
@@ -231,16 +211,16 @@ def _metadata(log: Object, spec: Object, record: Object, of_calls: Object) -> Ob
         },
         **of_calls,
     }
-    return {key: fact for key, fact in facts.items() if fact not in (None, {}, [], "")}
+    return {key: fact for key, fact in facts.items() if fact not in EMPTY}
 
 
 # ---------------------------------------------------------------------- outcome
 
 
-def _tell_outcome(run: Run, log: Object, sample: Sample) -> None:
-    scores = _scores(log, sample.record)
+def _tell_outcome(run: Run, header: Eval, sample: Sample) -> None:
+    scores = _scores(header, sample.record)
     main = scores[0] if scores else None
-    outcome, reason = _early_end(log, sample)
+    outcome, reason = _early_end(header, sample)
     success = None if main is None else _success(main[2])
     run.outcome(
         None if success else outcome,  # who was stopped may have solved the task before
@@ -251,16 +231,15 @@ def _tell_outcome(run: Run, log: Object, sample: Sample) -> None:
     )
 
 
-def _scores(log: Object, record: Object) -> list[tuple[str, float | None, Any]]:
+def _scores(header: Eval, record: Object) -> list[tuple[str, float | None, Any]]:
     """(name, number, as logged): the main score is the first; parts of one follow it by name."""
     logged = as_object(record.get("scores"))
     if not logged and record.get("score") is not None:  # one nameless score, in the oldest logs
         logged = {_UNNAMED_SCORER: record["score"]}
-    named = as_object(next(iter(as_array(as_object(log.get("results")).get("scores"))), None))
     found: list[tuple[str, float | None, Any]] = []
     for name, score in logged.items():
         if name == _UNNAMED_SCORER:
-            name = as_text(named.get("name")) or "score"
+            name = header.scorer
         value = as_object(score).get("value")
         found.append((name, _number(value), value))
         parts = value if is_object(value) else dict(enumerate(as_array(value)))
@@ -293,7 +272,7 @@ def _success(value: Any) -> bool | None:
     return False if value == "P" else None
 
 
-def _early_end(log: Object, sample: Sample) -> tuple[str | None, str | None]:
+def _early_end(header: Eval, sample: Sample) -> tuple[str | None, str | None]:
     """Outcome and reason where the sample was stopped; else None: its score decides."""
     message = as_text(as_object(sample.record.get("error")).get("message"))
     if message is not None:
@@ -308,6 +287,6 @@ def _early_end(log: Object, sample: Sample) -> tuple[str | None, str | None]:
         kind = as_text(limit.get("type")) or "unknown"
         outcome = "cancelled" if kind == "operator" else "limit"
         return outcome, as_text(limit.get("reason")) or as_text(limit.get("message")) or kind
-    if log.get("status") == "cancelled" and not sample.record.get("scores"):
+    if header.status == "cancelled" and not sample.record.get("scores"):
         return "cancelled", "the eval was cancelled"
     return None, None
