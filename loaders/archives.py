@@ -122,8 +122,9 @@ class ZipArchive:
             file.seek(name_length + extra_length, io.SEEK_CUR)
             packed = file.read(min(member.packed, _SMALL))
         data = unpack(packed, member.unpacked)
-        is_right = data is not None and len(data) == member.unpacked
-        return data if is_right and member.crc in (None, zlib.crc32(data)) else None
+        if data is None or len(data) != member.unpacked:
+            return None
+        return data if member.crc in (None, zlib.crc32(data)) else None
 
     def head(self, name: str, size: int) -> bytes:
         """The first bytes of a member; what can be unpacked of it where it is damaged."""

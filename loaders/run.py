@@ -240,7 +240,7 @@ class Run:
         earlier = self.thinking_seqs[: row.thinking_available]
         row.evidence = evidence
         if context is not None:
-            before = ((max(0, a), min(b, row.seq)) for a, b in context)
+            before = [(max(0, a), min(b, row.seq)) for a, b in context]
             row.context = [{"start": a, "stop": b} for a, b in merge(before)]
         if thinking is not None:
             sent = thinking.intersection(earlier)

@@ -84,13 +84,13 @@ class Register:
         """Numbers of the told messages that this one repeats; empty where it is new."""
         number = self._by_id.get(as_text(message.id) or "")
         is_reply = message.role == "assistant"
-        if (
-            number is not None
-            and number not in seen.numbers
-            and (is_reply or self.messages[number].content == self.content(message))
-        ):
+        if number in seen.numbers:
+            number = None
+        if is_reply and number is not None:
             return (number,)
         content = self.content(message)
+        if number is not None and self.messages[number].content == content:
+            return (number,)
         same = self._by_content[content]
         occurrence = seen.occurrences.get(content, 0)
         if occurrence < len(same):
@@ -222,10 +222,11 @@ class Conversation:
 
     def thinking(self, start: int, stop: int) -> Numbers:
         """The thinking that stands in these messages of the latest input as they were told."""
-        told = (
-            self._register.messages[n] for numbers in self.messages[start:stop] for n in numbers
-        )
-        return tuple(seq for message in told for seq in message.thinking)
+        told = self._register.messages
+        if stop - start == 1 and len(self.messages[start]) == 1:
+            return told[self.messages[start][0]].thinking
+        numbers = chain.from_iterable(self.messages[start:stop])
+        return tuple(chain.from_iterable(told[number].thinking for number in numbers))
 
 
 def common_prefix(old: list[Any], new: list[Any]) -> int:

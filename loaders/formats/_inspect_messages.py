@@ -12,9 +12,9 @@ from loaders.context import ThinkingWitness
 from loaders.dialects.openai_chat import has_think_tag
 from loaders.formats._inspect_context import Numbers, Register, Seen
 from loaders.formats._inspect_facts import Compactions
-from loaders.formats._inspect_parts import Scope, duration_of, pieces, response
+from loaders.formats._inspect_parts import Scope, duration_of, pieces, response, thinking_of
 from loaders.formats._inspect_records import NOTHING, Message, ToolCall, ToolEvent, opened
-from loaders.formats._inspect_sample import Sample
+from loaders.formats._inspect_sample import Sample, is_reference
 from loaders.run import Run
 from loaders.values import Object, as_json, as_name, as_object, as_text, as_time, is_array
 
@@ -23,7 +23,8 @@ class Messages:
     """Tells messages to a run, and keeps them so that they are known again.
 
     ``tool_events``: the tools that ran, by the id of their call; ``calls`` and ``results`` count
-    what was told of each id.
+    what was told of each id. ``references``: by ``seq``, how thinking that is stored apart is
+    referred to in JSON.
     """
 
     def __init__(self, run: Run, sample: Sample, compactions: Compactions) -> None:
@@ -31,6 +32,7 @@ class Messages:
         self.tool_events: dict[str, list[tuple[str, ToolEvent]]] = {}
         self.calls: Counter[str] = Counter()
         self.results: Counter[str] = Counter()
+        self.references: dict[int, bytes] = {}
         self._run, self._sample, self._compactions = run, sample, compactions
 
     def ran(self, event: ToolEvent, pos: str) -> None:
@@ -46,8 +48,10 @@ class Messages:
 
     def locate(self, key: int, seen: Seen, scope: Scope) -> Numbers:
         """The told messages that a message of an input repeats; tells it where it is new."""
-        pos, message = self._sample.pool[key]
-        return self.register.find(message, seen) or (self.tell(message, pos, scope),)
+        pool = self._sample.pool
+        message = pool.items[key]
+        found = self.register.find(message, seen)
+        return found or (self.tell(message, pool.place(key), scope),)
 
     def tell(self, message: Message, pos: str, scope: Scope) -> int:
         """Tell a message that no model call put out; returns its number."""
@@ -110,6 +114,7 @@ class Messages:
         error_type: str | None,
         media: list[str] | None,
     ) -> None:
+        at = None if event is None else as_time(event.timestamp)
         self._run.result(
             text,
             where,
@@ -119,8 +124,8 @@ class Messages:
             is_error=is_error,
             error_type=error_type,
             truncated=True if event is not None and is_array(event.truncated) else None,
-            at=None if event is None else as_time(event.timestamp),
-            duration_s=None if event is None else duration_of(event),
+            at=at,
+            duration_s=None if event is None else duration_of(event, at),
             media=media,
         )
 
@@ -142,10 +147,24 @@ class Messages:
         start = run.seq
         thinking: list[int] = []
         for part, where in self._parts(message, pos):
-            part = resolve(part)
-            text = part.get("text")
-            if part.get("type") == "text" and _is_plain(text) and part.get("refusal") is not True:
-                run.message(text, where, actor=actor, at=at)
+            kind = part.get("type")
+            if kind == "text" and part.get("refusal") is not True:
+                text = resolve(part.get("text"))
+                if _is_plain(text):  # as nearly always
+                    run.message(text, where, actor=actor, at=at)
+                    continue
+            logged, part = part.get("reasoning"), resolve(part)
+            if kind == "reasoning":
+                thought = thinking_of(part)
+                if thought is not None:
+                    text, state, signature, contents = thought
+                    seq = run.thinking(
+                        text, where, state=state, signature=signature, actor=actor, at=at
+                    )
+                    thinking.append(seq)
+                    self.witness.emitted(seq, *contents)
+                    if is_reference(logged) and str(part.get("reasoning")).strip():
+                        self.references[seq] = f'"{logged}"'.encode()
                 continue
             for kind, columns, contents in pieces(part):
                 if kind == "thinking":
@@ -240,6 +259,7 @@ class Messages:
             call["function"] = event.function
         if event.arguments is not NOTHING:
             call["arguments"] = opened(event.arguments)
+        at = as_time(event.timestamp)
         self._run.event(
             "other",
             as_json({**resolve(call), "result": text}),
@@ -247,8 +267,8 @@ class Messages:
             actor=actor,
             call_id=as_name(event.id),
             media=media,
-            at=as_time(event.timestamp),
-            duration_s=duration_of(event),
+            at=at,
+            duration_s=duration_of(event, at),
         )
 
 

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from loaders.dialects.openai_chat import split_think_tags
 from loaders.formats._inspect_records import (
+    SILENT,
     Event,
     Message,
     ModelEvent,
@@ -19,9 +20,8 @@ from loaders.formats._inspect_records import (
     SpanBegin,
     ToolEvent,
     events_of,
-    is_silent,
 )
-from loaders.formats._inspect_sample import Sample, placed_events
+from loaders.formats._inspect_sample import Placed, Sample, placed_events
 from loaders.values import (
     Object,
     as_array,
@@ -62,26 +62,27 @@ def in_scopes(sample: Sample) -> list[tuple[str, Event, Scope]]:
 
 
 def _in_scopes(
-    events: list[tuple[str, Event]], outer: Scope, spans: dict[Any, Scope]
+    events: Placed[Event], outer: Scope, spans: dict[Any, Scope]
 ) -> Iterator[tuple[str, Event, Scope]]:
     steps = [outer]
-    for pos, event in events:
-        if is_silent(event):
+    for index, event in enumerate(events.items):
+        if type(event) in SILENT:
             continue
         span = event.span_id
         scope = spans.get(span, steps[-1]) if isinstance(span, str) else steps[-1]
         if isinstance(event, SpanBegin):
             around = spans.get(as_text(event.parent_id), scope)
-            span = as_text(event.id) or pos
+            span = as_text(event.id) or events.place(index)
             spans[span] = around.inside(as_text(event.type), as_text(event.name), span)
         elif isinstance(event, OtherEvent) and event.kind == "step":  # what spans are in newer logs
             fields = event.fields
             if fields.get("action") == "begin":
                 kind, name = as_text(fields.get("type")), as_text(fields.get("name"))
-                steps.append(scope.inside(kind, name, pos))
+                steps.append(scope.inside(kind, name, events.place(index)))
             else:
                 steps = steps[:-1] or [outer]
         else:
+            pos = events.place(index)
             yield pos, event, scope
             nested, inside = _nested(event, pos, scope)
             if nested:
@@ -113,7 +114,10 @@ def pieces(part: Object) -> Iterator[tuple[str, Object, list[str]]]:
                 refused = "refusal" if part.get("refusal") is True else None
                 yield "message", {"text": text, "error_type": refused}, []
     elif kind == "reasoning":
-        yield from _thinking(part)
+        thought = thinking_of(part)
+        if thought is not None:
+            text, state, signature, contents = thought
+            yield "thinking", {"text": text, "state": state, "signature": signature}, contents
     elif kind == "tool_use":
         yield "server_tool", {}, []
     elif kind == "data":
@@ -122,23 +126,28 @@ def pieces(part: Object) -> Iterator[tuple[str, Object, list[str]]]:
         yield "message", {"text": None, "media": [kind]}, []
 
 
-def _thinking(part: Object) -> Iterator[tuple[str, Object, list[str]]]:
+Thought = tuple[str | None, str, str | None, list[str]]
+"""Text, state and signature of a thinking block, and the contents that prove it was sent back."""
+
+
+def thinking_of(part: Object) -> Thought | None:
+    """The thinking block that a reasoning part holds, if any."""
     text, summary = as_text(part.get("reasoning")), as_text(part.get("summary"))
     signature = as_text(part.get("signature"))
     contents = [content for content in (text, summary, signature) if content]
-    contents += _openrouter_details(signature or "")
+    if signature:
+        contents += _openrouter_details(signature)
     if part.get("redacted") is True:  # what stands in for the text is encrypted
         contents.append((text or "").replace("+", "-").replace("/", "_"))  # Google's base64
-        state = "summary" if summary else "redacted"
-        yield (
-            "thinking",
-            {"text": summary, "state": state, "signature": text or signature},
-            contents,
-        )
-    elif text or summary or signature:
-        state = "text" if text else "summary" if summary else "hidden"
-        columns = {"text": text or summary, "state": state, "signature": signature}
-        yield "thinking", columns, contents
+        return summary, "summary" if summary else "redacted", text or signature, contents
+    if not contents:
+        return None
+    return (
+        text or summary,
+        "text" if text else "summary" if summary else "hidden",
+        signature,
+        contents,
+    )
 
 
 def _openrouter_details(signature: str) -> list[str]:
@@ -198,9 +207,9 @@ def ended_at(event: ModelEvent, start: datetime | None) -> datetime | None:
     return start + timedelta(seconds=seconds)
 
 
-def duration_of(event: ToolEvent) -> float | None:
+def duration_of(event: ToolEvent, start: datetime | None) -> float | None:
     """Seconds that a tool took by the clock."""
-    start, end = as_time(event.timestamp), as_time(event.completed)
+    end = as_time(event.completed)
     return None if start is None or end is None else (end - start).total_seconds()
 
 

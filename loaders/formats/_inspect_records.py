@@ -72,7 +72,7 @@ class Call(Struct, gc=False):
 
 
 class Event(Struct, gc=False, tag_field="event"):
-    """What all events have. Of many kinds nothing else is read (``_SILENT``)."""
+    """What all events have. Of many kinds nothing else is read (``SILENT``)."""
 
     span_id: Any = None
     timestamp: Any = None
@@ -138,6 +138,13 @@ class OtherEvent(Event, gc=False):
         return as_text(self.fields.get("event"))
 
 
+class RequestPart(Struct, gc=False):
+    """What tells whose a message of a raw request is, in whatever API."""
+
+    role: Any = None
+    type: Any = None
+
+
 class _Pools(Struct, gc=False):
     messages: list[Message] | None = None
     calls: list[Raw] | None = None
@@ -154,12 +161,8 @@ _TOLD: Final[tuple[Any, ...]] = (ModelEvent, ToolEvent, SpanBegin, ScoreEvent)
 _DECLARED: Final[dict[Any, type[Event]]] = {
     kind.__struct_config__.tag: kind for kind in (*_TOLD, *_SILENT)
 }
-_SILENT_TYPES: Final = frozenset(_SILENT)
-
-
-def is_silent(event: Event) -> bool:
-    """Whether nothing is told of events of this kind."""
-    return type(event) in _SILENT_TYPES
+SILENT: Final[frozenset[Any]] = frozenset(_SILENT)
+"""The types of the events of which nothing is told."""
 
 
 # ---------------------------------------------------------------------- from bytes
@@ -171,6 +174,7 @@ _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _items = msgspec.json.Decoder(list[Raw]).decode
 _messages = msgspec.json.Decoder(list[Message]).decode
 _message = msgspec.json.Decoder(Message).decode
+_request_part = msgspec.json.Decoder(RequestPart).decode
 _pools = msgspec.json.Decoder(_Pools).decode
 _value: Callable[[bytes | Raw], Any] = msgspec.json.Decoder[Any]().decode
 _NOT_READ = frozenset(("input", "output"))
@@ -306,6 +310,16 @@ def message_of(value: Any) -> Message:
         [_record(ToolCall, as_object(call)) for call in calls] if is_array(calls) else None
     )
     return message
+
+
+def request_part_of(value: Any) -> RequestPart | None:
+    """Whose a message of a raw request is, decoded or not; None where it is no object."""
+    if isinstance(value, Raw):
+        try:
+            return _request_part(value)
+        except _REFUSED:
+            value = opened(value)
+    return RequestPart(value.get("role"), value.get("type")) if is_object(value) else None
 
 
 def _output_of(value: Any) -> Output:

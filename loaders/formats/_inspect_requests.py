@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from loaders.context import Range, ThinkingWitness, strings_of
-from loaders.formats._inspect_context import Conversation, Register, common_prefix
+from msgspec import Raw
+
+from loaders.context import Range, strings_of
+from loaders.formats._inspect_context import Conversation, Numbers, common_prefix
+from loaders.formats._inspect_messages import Messages
+from loaders.formats._inspect_records import request_part_of
 from loaders.formats._inspect_sample import Sample
-from loaders.values import as_text, is_object
+from loaders.values import as_text
 
 
 class Turns:
@@ -21,10 +25,11 @@ class Turns:
     def follow(self, items: list[Any], is_reply: Callable[[Any], bool]) -> int:
         """Go on to a new version of the list; returns how many turns at its start stay the same."""
         places, kept = self.places, common_prefix(self._items, items)
+        first = kept
         while places and places[-1][1] >= kept:
-            places.pop()
+            first = places.pop()[0]
         unchanged = len(places)
-        for index in range(places[-1][1] if places else 0, len(items)):
+        for index in range(first, len(items)):
             if not is_reply(items[index]):
                 continue
             if places and places[-1][1] == index:
@@ -43,8 +48,9 @@ class Requests:
     request is matched by the tool calls in it, else by its whole content.
     """
 
-    def __init__(self, sample: Sample, register: Register, witness: ThinkingWitness) -> None:
-        self._sample, self._register, self._witness = sample, register, witness
+    def __init__(self, sample: Sample, messages: Messages) -> None:
+        self._sample, self._register = sample, messages.register
+        self._witness, self._references = messages.witness, messages.references
         self._input, self._request = Turns(), Turns()
         self._found: list[set[int]] = []
         self._lacking: list[int] = []
@@ -68,8 +74,7 @@ class Requests:
             thinking = conversation.thinking(*told)
             found = set[int]()
             if thinking:
-                parts = [self._part(number) for number in request[sent[0] : sent[1]]]
-                found = self._witness.found_in(parts, among=thinking)
+                found = self._search(thinking, request[sent[0] : sent[1]])
                 self._all_found |= found
             self._found.append(found)
             self._lacking.append(len(thinking) - len(found))
@@ -91,15 +96,33 @@ class Requests:
         self._found, self._lacking, self._all_found, self._has_lost = [], [], set(), False
         return found & expected, len(found & expected) < len(expected)
 
+    def _search(self, thinking: Numbers, request: list[int]) -> set[int]:
+        """Which of this thinking these messages of a request hold."""
+        found = self._referred_to(thinking, request)
+        among = [seq for seq in thinking if seq not in found]
+        if among:
+            parts = [self._part(number) for number in request]
+            found |= self._witness.found_in(parts, among=among)
+        return found
+
+    def _referred_to(self, thinking: Numbers, request: list[int]) -> set[int]:
+        """Thinking whose text is stored apart, to which the request refers as the reply did."""
+        parts = (self._sample.requests[number] for number in request)
+        texts = [bytes(part) for part in parts if isinstance(part, Raw)]
+        return {
+            seq
+            for seq in thinking
+            if seq in self._references and any(self._references[seq] in text for text in texts)
+        }
+
     def _part(self, number: int) -> list[str]:
         """All texts of a message of a request."""
-        return [self._sample.resolve(text) for text in strings_of(self._sample.request(number))]
+        return self._sample.resolve([*strings_of(self._sample.request(number))])
 
     def _is_reply(self, number: int) -> bool:
-        part = self._sample.request(number)
-        if not is_object(part):
-            return isinstance(part, str)  # a prompt as one text holds all turns
-        role = part.get("role")
-        if role is None:  # an item of the Responses API
-            return not (as_text(part.get("type")) or "_output").endswith("_output")
-        return role in ("assistant", "model")
+        part = request_part_of(self._sample.requests[number])
+        if part is None:
+            return isinstance(self._sample.request(number), str)  # a prompt as one text: all turns
+        if part.role is None:  # an item of the Responses API
+            return not (as_text(part.type) or "_output").endswith("_output")
+        return part.role in ("assistant", "model")

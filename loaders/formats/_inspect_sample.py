@@ -9,8 +9,8 @@ with the position under which it can be found again.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 from msgspec import Raw
 
@@ -31,20 +31,39 @@ from loaders.formats._inspect_records import (
 from loaders.jsontext import decode
 from loaders.values import Object, as_array, as_object, as_text, is_array
 
-Placed = tuple[str, Any]
-"""An item and its position in the source."""
-
 _REFERENCES = ("attachment://", "tc://")
+_REFERENCE = re.compile(r"(?:attachment|tc)://[0-9a-zA-Z]+")
 _MARKS = (b'"attachment:', b'"tc:', b"\\u00")
 _REQUEST_KEYS = ("messages", "contents", "input", "inputs", "prompt")
 _CHUNK = re.compile(r"^(?P<start>\d+)\.json$")
+
+
+_Item = TypeVar("_Item")
+
+
+class Placed(Generic[_Item]):
+    """Items in order, and where each stands: right below ``pos``, or at a place of its own."""
+
+    def __init__(self, items: list[_Item], pos: str, places: Sequence[str] = ()) -> None:
+        self.items, self._pos = items, pos
+        self._below = 0 if places else len(items)
+        self._places = [*places]
+
+    def place(self, index: int) -> str:
+        """The position of an item in the source."""
+        return f"{self._pos}/{index}" if index < self._below else self._places[index - self._below]
+
+    def add(self, item: _Item, place: str) -> None:
+        """One more item at the end."""
+        self.items.append(item)
+        self._places.append(place)
 
 
 class Sample:
     """One sample: its record, its events and messages in order, and what they refer to.
 
     ``pool`` holds the messages of model inputs; what stands in place is added at its end, so that
-    all are named by a number, and so are the messages of raw requests. ``missing`` holds the
+    all are named by a number, and so are the messages of raw ``requests``. ``missing`` holds the
     references that lead nowhere. ``may_refer``: whether there can be references at all.
     """
 
@@ -58,11 +77,12 @@ class Sample:
         if not events and transcript:
             events, where = transcript.get("events"), "transcript/events"
         self.events = placed_events(events, f"{pos}/{where}")
-        self.messages = _placed_messages(record.get("messages"), f"{pos}/messages")
-        self.pool = _placed_messages(
-            pooled.get("messages"), f"{pos}/events_data/messages"
-        ) or _placed_messages(record.get("message_pool"), f"{pos}/message_pool")
-        self._requests = as_array(pooled.get("calls")) or as_array(record.get("call_pool"))
+        self.messages = placed_messages(record.get("messages"), f"{pos}/messages")
+        pool, where = pooled.get("messages"), "events_data/messages"
+        if not (pool and is_array(pool)):
+            pool, where = record.get("message_pool"), "message_pool"
+        self.pool = placed_messages(pool, f"{pos}/{where}")
+        self.requests = as_array(pooled.get("calls")) or as_array(record.get("call_pool"))
         self.attachments = as_object(record.get("attachments")) or as_object(
             transcript.get("content")
         )
@@ -78,18 +98,22 @@ class Sample:
             record["metadata"] = decode(archive.read(f"{folder}/metadata.json"))
         sample = cls(record, f"{folder}/sample.json#")
         sample.events = _chunks(archive, f"{folder}/events/", events_of, event_of)
-        sample.pool = _chunks(archive, f"{folder}/messages/", messages_of, message_of)
-        sample._requests = [item for _, item in _chunks(archive, f"{folder}/calls/")]
-        attachments = _chunks(archive, f"{folder}/attachments/")
-        sample.attachments = {str(index): text for index, (_, text) in enumerate(attachments)}
-        numbers = _expanded(record.get("message_refs"), len(sample.pool))
-        sample.messages = [sample.pool[number] for number in numbers]
+        pool = sample.pool = _chunks(archive, f"{folder}/messages/", messages_of, message_of)
+        sample.requests = _chunks(archive, f"{folder}/calls/").items
+        attachments = _chunks(archive, f"{folder}/attachments/").items
+        sample.attachments = {str(index): text for index, text in enumerate(attachments)}
+        numbers = _expanded(record.get("message_refs"), len(pool.items))
+        places = [pool.place(number) for number in numbers]
+        sample.messages = Placed([pool.items[number] for number in numbers], "", places)
         return sample
 
     # ------------------------------------------------------------------ references
 
     def resolve(self, value: Any) -> Any:
         """The value with every reference to an attachment replaced by what it refers to."""
+        if isinstance(value, str):
+            refers = value.startswith(_REFERENCES) and self._may_refer
+            return self._found(value) if refers else value
         return self._resolved(value) if self._may_refer else value
 
     def _resolved(self, value: Any) -> Any:
@@ -109,27 +133,25 @@ class Sample:
 
     def text_of(self, content: Any) -> tuple[str | None, list[str] | None]:
         """The text of a message's content, and the types of its other parts."""
-        if type(content) is str:  # most are
-            is_reference = self._may_refer and content.startswith(_REFERENCES)
-            return self._found(content) if is_reference else content, None
-        return text_and_media(self.resolve(content))
+        content = self.resolve(content)
+        return (content, None) if isinstance(content, str) else text_and_media(content)
 
     # ------------------------------------------------------------------ what calls were given
 
     def input_of(self, event: ModelEvent, pos: str) -> list[int]:
         """Numbers in ``pool`` of the messages that a model event was given."""
         if not event.input:
-            return _expanded(event.input_refs, len(self.pool))
+            return _expanded(event.input_refs, len(self.pool.items))
         numbers: list[int] = []
         alike: dict[bytes | str, int] = {}
         for index, item in enumerate(event.input):
-            number = len(self.pool)
+            number = len(self.pool.items)
             content = as_logged(item)
             if content is not None:  # a message gets one number for all inputs that repeat it
                 times = alike[content] = alike.get(content, 0) + 1
                 number = self._in_place.setdefault((content, times), number)
-            if number == len(self.pool):
-                self.pool.append((f"{pos}/input/{index}", message_of(item)))
+            if number == len(self.pool.items):
+                self.pool.add(message_of(item), f"{pos}/input/{index}")
             numbers.append(number)
         return numbers
 
@@ -139,7 +161,7 @@ class Sample:
         if call is None or not is_request(call.request):
             return None
         if is_array(call.call_refs):
-            return _expanded(call.call_refs, len(self._requests))
+            return _expanded(call.call_refs, len(self.requests))
         request = as_object(opened(call.request))
         for key in _REQUEST_KEYS:
             if key in request:
@@ -149,20 +171,25 @@ class Sample:
 
     def request(self, number: int) -> Any:
         """A message of a raw request, as it was sent."""
-        item = self._requests[number]
+        item = self.requests[number]
         if isinstance(item, Raw):
-            item = self._requests[number] = opened(item)
+            item = self.requests[number] = opened(item)
         return item
 
     def _number(self, item: Any) -> int:
         """A request's message in place gets one number for all requests that repeat it."""
         content = as_logged(item)
-        number = len(self._requests)
+        number = len(self.requests)
         if content is not None:
             number = self._request_numbers.setdefault(content, number)
-        if number == len(self._requests):
-            self._requests.append(item)
+        if number == len(self.requests):
+            self.requests.append(item)
         return number
+
+
+def is_reference(value: Any) -> bool:
+    """Whether a value is a reference to an attachment and nothing that JSON writes otherwise."""
+    return isinstance(value, str) and _REFERENCE.fullmatch(value) is not None
 
 
 def may_refer(data: bytes) -> bool:
@@ -173,13 +200,14 @@ def may_refer(data: bytes) -> bool:
     return any(mark in data for mark in _MARKS)
 
 
-def placed_events(items: Any, pos: str) -> list[tuple[str, Event]]:
+def placed_events(items: Any, pos: str) -> Placed[Event]:
     """The events of a list, each with its position."""
-    return [(f"{pos}/{index}", event_of(item)) for index, item in enumerate(as_array(items))]
+    return Placed([e if isinstance(e, Event) else event_of(e) for e in as_array(items)], pos)
 
 
-def _placed_messages(items: Any, pos: str) -> list[tuple[str, Message]]:
-    return [(f"{pos}/{index}", message_of(item)) for index, item in enumerate(as_array(items))]
+def placed_messages(items: Any, pos: str) -> Placed[Message]:
+    """The messages of a list, each with its position."""
+    return Placed([m if isinstance(m, Message) else message_of(m) for m in as_array(items)], pos)
 
 
 def _chunks(
@@ -187,17 +215,17 @@ def _chunks(
     folder: str,
     items_of: Callable[[bytes], Any] = decode,
     record_of: Callable[[Any], Any] | None = None,
-) -> list[Placed]:
+) -> Placed[Any]:
     starts = [
         (int(match["start"]), name)
         for name in archive.names
         if name.startswith(folder) and (match := _CHUNK.match(name.removeprefix(folder)))
     ]
-    return [
-        (f"{name}#/{index}", record_of(item) if record_of else item)
-        for _, name in sorted(starts)
-        for index, item in enumerate(as_array(items_of(archive.read(name))))
-    ]
+    chunks: Placed[Any] = Placed([], folder)
+    for _, name in sorted(starts):
+        for index, item in enumerate(as_array(items_of(archive.read(name)))):
+            chunks.add(record_of(item) if record_of else item, f"{name}#/{index}")
+    return chunks
 
 
 def _expanded(references: Any, size: int) -> list[int]:

@@ -205,7 +205,7 @@ class Transcript:
         if scope.conversation not in self._conversations:
             self._conversations[scope.conversation] = (
                 Conversation(self._register),
-                Requests(self._sample, self._register, self._messages.witness),
+                Requests(self._sample, self._messages),
             )
         return self._conversations[scope.conversation]
 
@@ -234,7 +234,9 @@ class Transcript:
 
     def _tell_messages_alone(self) -> None:
         """A log without model events: the conversation as it was at the end, a call per reply."""
-        for pos, message in self._sample.messages:
+        messages = self._sample.messages
+        for index, message in enumerate(messages.items):
+            pos = messages.place(index)
             if message.role == "assistant" and message.source != "input":
                 self._run.step(source_pos=pos)
                 self._messages.tell_reply(message, pos, None, None, is_kept=False)
@@ -246,7 +248,8 @@ class Transcript:
         seen = Seen(self._register)
         shown: Counter[str] = Counter()
         waiting: list[tuple[str, Message]] = []
-        for pos, message in self._sample.messages:
+        messages = self._sample.messages
+        for index, message in enumerate(messages.items):
             found = self._register.find(message, seen)
             seen.add(found)
             if waiting and (found or message.role != waiting[-1][1].role):
@@ -258,7 +261,7 @@ class Transcript:
                 shown[call_id] += 1
                 answered = shown[call_id] <= self._messages.results[call_id]
             if not found and not answered:
-                waiting.append((pos, message))
+                waiting.append((messages.place(index), message))
         self._tell_unless_merged(waiting, seen)
 
     def _tell_unless_merged(self, neighbours: list[tuple[str, Message]], seen: Seen) -> None:

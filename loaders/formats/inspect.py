@@ -43,6 +43,7 @@ from loaders.jsontext import decode
 from loaders.rows import metadata_of
 from loaders.run import Run
 from loaders.sources import Source
+from loaders.steps import TOKENS
 from loaders.values import (
     Object,
     as_array,
@@ -158,7 +159,7 @@ def _times(sample: Sample) -> dict[str, Any]:
     start = as_time(sample.record.get("started_at"))
     end = as_time(sample.record.get("completed_at"))
     if start is None or end is None:  # as in older logs
-        stamps = [as_time(event.timestamp) for _, event in sample.events]
+        stamps = [as_time(event.timestamp) for event in sample.events.items]
         known = [stamp for stamp in stamps if stamp is not None]
         start, end = start or min(known, default=None), end or max(known, default=None)
     return {"started_at": start, "ended_at": end}
@@ -184,7 +185,7 @@ def _tell_totals(run: Run, record: Object) -> None:
     rows = [usage_columns(usage) for usage in usages]
     costs = [cost for usage in usages if (cost := as_float(usage.get("total_cost"))) is not None]
     run.set(
-        **{name: total(*(row[name] for row in rows)) for name in usage_columns({})},
+        **{name: total(*(row[name] for row in rows)) for name in TOKENS},
         cost_usd=sum(costs) if costs else None,
     )
 
@@ -279,7 +280,7 @@ def _early_end(header: Eval, sample: Sample) -> tuple[str | None, str | None]:
         return ("cancelled" if message.startswith(_CANCELLED) else "error"), message
     limits = (
         event.fields
-        for _, event in sample.events
+        for event in sample.events.items
         if isinstance(event, OtherEvent) and event.kind == "sample_limit"
     )
     limit = as_object(sample.record.get("limit")) or next(limits, None)
