@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -103,11 +103,14 @@ def counted_periods(runs: Trajectories, risk: AtRisk, arms: list[str]) -> pl.Dat
     Columns: ``task``, arms, ``step`` (first of its piece of the baseline), a column for each exposure;
     ``rows``, of which ``n`` whose event is known, ``event`` those that have it, ``ends`` a run's last.
     """
-    alike = ["task", *arms, "step", *risk.groups]
+    cell, alike = ["task", *arms], ["task", *arms, "step", *risk.groups]
+    # Many rows are told apart by one number, and not by the texts of task and arms.
+    cells = risk.runs.select(cell).unique(maintain_order=True).with_row_index("cell")
+    people = risk.runs.join(cells, on=cell, nulls_equal=True, maintain_order="left").drop(cell)
     return (
-        _person_steps(runs, risk)
+        _person_steps(runs, replace(risk, runs=people))
         .with_columns(_piece(pl.col("step"), _STEPS).alias("step"))
-        .group_by(alike)
+        .group_by("cell", "step", *risk.groups)
         .agg(
             pl.len().cast(pl.Int64).alias("rows"),
             pl.col("event").count().cast(pl.Int64).alias("n"),
@@ -115,6 +118,8 @@ def counted_periods(runs: Trajectories, risk: AtRisk, arms: list[str]) -> pl.Dat
             pl.col("is_last").sum().cast(pl.Int64).alias("ends"),
         )
         .collect(engine="streaming")
+        .join(cells, on="cell")
+        .select(*alike, "rows", "n", "event", "ends")
         .sort(alike)
     )
 

@@ -157,6 +157,15 @@ def continuity(
 
 _NO_CALLS = "no model calls"
 _RANK = {name: number for number, name in enumerate(EVIDENCE)}
+_MIXTURES = pl.Series(
+    "evidence",
+    [
+        [name for place, name in enumerate(EVIDENCE) if mixture >> place & 1]
+        for mixture in range(1 << len(EVIDENCE))
+    ],
+    dtype=pl.List(pl.String),
+)
+"""Every mixture of evidence, by the sum of its bits: a list for each of these, not for each run."""
 _COUNTS = (
     "calls",
     "emitted",
@@ -175,68 +184,74 @@ def audit(runs: Trajectories) -> pl.DataFrame:
     ``calls_dropped``, ``calls_unknown``, ``blocks_due``, ``blocks_sent`` (where known),
     ``first_dropped_step``, ``evidence``, ``logged`` (the log can show thinking), ``verdict``.
     """
-    due = pl.col("thinking_available").fill_null(0) > 0
-    known = due & pl.col("thinking_sent").is_not_null()
-    dropped = known & (pl.col("thinking_sent") < pl.col("thinking_available"))
     # Masked before they are grouped: a filter inside each run takes four times as long.
-    known_from = {f"known from {name}": known & (pl.col("evidence") == name) for name in EVIDENCE}
-    told = pl.concat_list(
-        pl.when(column).then(pl.lit(name))
-        for name, column in zip(EVIDENCE, known_from, strict=True)
-    )
+    known_from = {f"known from {name}": pl.col("evidence") == name for name in EVIDENCE}
+    sent = pl.col("thinking_sent")
     steps = (
         runs.clustered("steps")
         .select(
             "run",
-            due.alias("calls_due"),
-            (known & ~dropped).alias("calls_kept"),
-            dropped.alias("calls_dropped"),
-            (due & ~known).alias("calls_unknown"),
-            pl.when(known).then("thinking_available").alias("blocks_due"),
-            pl.when(known).then("thinking_sent").alias("blocks_sent"),
-            pl.when(dropped).then("step").alias("first_dropped_step"),
-            (pl.col("thinking").is_not_null() & (pl.col("thinking") != "not_logged")).alias(
-                "logged"
-            ),
-            **known_from,
+            "step",
+            "thinking_available",
+            "thinking_sent",
+            "evidence",
+            (pl.col("thinking") != "not_logged").fill_null(value=False).alias("logged"),
+            (pl.col("thinking_available") > 0).fill_null(value=False).alias("calls_due"),
+        )
+        .with_columns((pl.col("calls_due") & sent.is_not_null()).alias("known"))
+        .with_columns(
+            (pl.col("known") & (sent < pl.col("thinking_available"))).alias("calls_dropped")
+        )
+        .select(
+            "run",
+            "logged",
+            "known",
+            "calls_due",
+            "calls_dropped",
+            pl.when("known").then("thinking_available").alias("blocks_due"),
+            pl.when("known").then("thinking_sent").alias("blocks_sent"),
+            pl.when("calls_dropped").then("step").alias("first_dropped_step"),
+            **{name: pl.col("known") & is_so for name, is_so in known_from.items()},
         )
         .group_by("run")
         .agg(
             pl.len().cast(pl.Int64).alias("calls"),
-            pl.col("calls_due", "calls_kept", "calls_dropped", "calls_unknown")
-            .sum()
-            .cast(pl.Int64),
+            pl.col("known", "calls_due", "calls_dropped").sum().cast(pl.Int64),
             pl.col("blocks_due", "blocks_sent").sum(),
             pl.col("first_dropped_step").min(),
             pl.col("logged", *known_from).any(),
         )
         .collect(engine="streaming")
+        .with_columns(
+            (pl.col("known") - pl.col("calls_dropped")).alias("calls_kept"),
+            (pl.col("calls_due") - pl.col("known")).alias("calls_unknown"),
+            pl.sum_horizontal(
+                pl.col(name).cast(pl.UInt8) * (1 << place) for place, name in enumerate(known_from)
+            ).alias("mixture"),
+        )
+        .drop("known", *known_from)
     )
-    # Masked and not filtered, as above.
-    emits = pl.col("kind") == "thinking"
-    hidden = emits & pl.col("thinking_state").is_in(["hidden", "redacted"])
     emitted = (
         runs.clustered("events")
-        .select("run", emits.alias("emitted"), hidden.alias("hidden"))
+        .filter(pl.col("kind") == "thinking")
+        .select("run", pl.col("thinking_state").is_in(["hidden", "redacted"]).alias("hidden"))
         .group_by("run")
-        .agg(pl.col("emitted", "hidden").sum().cast(pl.Int64))
+        .agg(pl.len().cast(pl.Int64).alias("emitted"), pl.col("hidden").sum().cast(pl.Int64))
         .collect(engine="streaming")
     )
     steps, emitted = steps.rechunk(), emitted.rechunk()  # thousands of chunks: dear to join
-    # A list for each of the few mixtures of evidence, not for each run; and last.
-    told = steps.select(*known_from).unique().with_columns(told.list.drop_nulls().alias("evidence"))
-    return (
+    table = (
         runs.trajectories.select("run", "trajectory_id")
         .collect()
         .join(steps, on="run", maintain_order="left")
         .join(emitted, on="run", how="left", maintain_order="left")
         .with_columns(pl.col("emitted", "hidden").fill_null(0))
         .with_columns(_verdict().alias("verdict"))
-        .join(told, on=list(known_from), how="left", maintain_order="left")
-        .select(
-            "trajectory_id", "calls", "calls_due", "calls_kept", "calls_dropped", "calls_unknown", "blocks_due",
-            "blocks_sent", "first_dropped_step", "logged", "evidence", "emitted", "hidden", "verdict",
-        )
+    )
+    return table.select(
+        "trajectory_id", "calls", "calls_due", "calls_kept", "calls_dropped", "calls_unknown", "blocks_due",
+        "blocks_sent", "first_dropped_step", "logged", _MIXTURES.gather(table["mixture"]), "emitted", "hidden",
+        "verdict",
     )  # fmt: skip
 
 

@@ -83,19 +83,24 @@ def kept(runs: Any) -> pl.DataFrame:
     """Calls of each run whose request had, or lacked, earlier thinking (``thinking.audit``)."""
     from analysis.thinking import audit
 
-    return audit(runs).select("calls", "calls_due", "calls_kept", "calls_dropped", "emitted")
+    told = pl.col("evidence").list.len().cast(pl.Int64)
+    return audit(runs).with_columns(told).drop("trajectory_id", "verdict")
 
 
 def risk(runs: Any) -> pl.DataFrame:
     """Runs at risk at each call, and those that end there in failure, by task and arm."""
     outcome = runs.trajectories.select("run", "task_id", "arm", "success", "steps").collect()
+    cells = outcome.select("task_id", "arm").unique().with_row_index("cell")
+    outcome = outcome.join(cells, on=["task_id", "arm"], nulls_equal=True).drop("task_id", "arm")
     is_end = (pl.col("step") == pl.col("steps") - 1) & ~pl.col("success")
     return (
         runs.steps.select("run", "step")
         .join(outcome.lazy(), on="run")
-        .group_by("task_id", "arm", "step")
+        .group_by("cell", "step")
         .agg(n=pl.len().cast(pl.Int64), events=is_end.sum().cast(pl.Int64))
         .collect(engine="streaming")
+        .join(cells, on="cell")
+        .drop("cell")
     )
 
 
@@ -134,11 +139,16 @@ SQL: dict[str, str] = {
     "lag(arguments) over w as a, lag(turn) over w as u, lag(seq) over w as repeats from c where kind = 'tool_call' "
     "window w as (partition by run order by seq)) select run, seq, repeats from d where t is not distinct from tool "
     "and a = arguments and u = turn",
-    "kept": "with s as (select run, count(*) calls, sum((thinking_available > 0)::int) calls_due, "
-    "sum((thinking_available > 0 and thinking_sent >= thinking_available)::int) calls_kept, "
-    "sum((thinking_available > 0 and thinking_sent < thinking_available)::int) calls_dropped from {steps} group by run), "
-    "e as (select run, count(*) emitted from {events} where kind = 'thinking' group by run) "
-    "select calls, calls_due, calls_kept, calls_dropped, emitted from s left join e using (run)",
+    "kept": "with k as (select *, thinking_available > 0 due, thinking_available > 0 and thinking_sent is not null known, "
+    "thinking_available > 0 and thinking_sent < thinking_available cut from {steps}), "
+    "s as (select run, count(*) calls, sum(due::int) calls_due, sum((known and not cut)::int) calls_kept, "
+    "sum(cut::int) calls_dropped, sum((due and not known)::int) calls_unknown, "
+    "sum(thinking_available) filter (known) blocks_due, sum(thinking_sent) filter (known) blocks_sent, "
+    "min(step) filter (cut) first_dropped_step, bool_or(thinking != 'not_logged') logged, "
+    "count(distinct evidence) filter (known) evidence from k group by run), "
+    "e as (select run, count(*) emitted, sum((thinking_state in ('hidden', 'redacted'))::int) hidden from {events} "
+    "where kind = 'thinking' group by run) select calls, calls_due, calls_kept, calls_dropped, calls_unknown, blocks_due, "
+    "blocks_sent, first_dropped_step, logged, evidence, emitted, hidden from s left join e using (run)",
     "risk": "select task_id, arm, step, count(*) n, sum((step = steps - 1 and not success)::int) events "
     "from (select run, step from {steps}) join (select run, task_id, arm, success, steps from {trajectories}) "
     "using (run) group by task_id, arm, step",
@@ -195,7 +205,8 @@ def _bare_scan(runs: Any) -> pl.DataFrame:
 
 
 def _case(store: Path, name: str, side: str) -> dict[str, Any]:
-    import analysis  # noqa: F401 - what it takes to import is no part of a case
+    import analysis.signals
+    import analysis.thinking  # noqa: F401 - what it takes to import is no part of a case
     import loaders
 
     runs = loaders.scan(store)

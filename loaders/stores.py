@@ -35,6 +35,8 @@ _ORDER: Final = {"trajectories": ["run"], "steps": ["run", "step"], "events": ["
 _KEPT_FOR: Final = 24 * 3600
 """Seconds for which files stay that a reader of an earlier snapshot may have open."""
 _GROUP_ROWS, _SMALLEST_GROUP, _GROUP_BYTES = 16_384, 4_096, 12 << 20
+_PIECE_ROWS = 1 << 20
+"""Rows of a file that ``save`` writes: what a file says of its row groups is read before one run of it is."""
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -282,11 +284,15 @@ def sync(path: Path) -> None:
 
 def write_frame(frame: pl.DataFrame, path: Path) -> None:
     """A table as Parquet, in row groups that are small enough to read one run's text at once."""
-    rows = _GROUP_ROWS
-    if frame.height:
-        per_row = max(1, int(frame.estimated_size()) // frame.height)
-        rows = max(_SMALLEST_GROUP, min(_GROUP_ROWS, _GROUP_BYTES // per_row))
+    rows = _rows_per_group(frame)
     frame.write_parquet(path, compression="zstd", compression_level=1, row_group_size=rows)
+
+
+def _rows_per_group(frame: pl.DataFrame) -> int:
+    if frame.is_empty():
+        return _GROUP_ROWS
+    per_row = max(1, int(frame.estimated_size()) // frame.height)
+    return max(_SMALLEST_GROUP, min(_GROUP_ROWS, _GROUP_BYTES // per_row))
 
 
 def sink(table: pl.LazyFrame, path: Path) -> None:
@@ -298,6 +304,24 @@ def sink(table: pl.LazyFrame, path: Path) -> None:
     sync(path)
 
 
+def _sink_in_pieces(table: pl.LazyFrame, folder: Path, stem: str) -> list[str]:
+    """The same in several files, none of them too large to be opened for the sake of one run."""
+    place = folder / "tables"
+    place.mkdir(parents=True, exist_ok=True)
+    files = pl.PartitionBy(
+        place,
+        file_path_provider=lambda told: f"{stem}-{told.index_in_partition:05}.parquet",
+        max_rows_per_file=_PIECE_ROWS,
+        approximate_bytes_per_file=None,
+    )
+    rows = _rows_per_group(table.head(_SMALLEST_GROUP).collect(engine="streaming"))
+    table.sink_parquet(files, compression="zstd", compression_level=1, row_group_size=rows)
+    written = sorted(place.glob(f"{stem}-*.parquet"))
+    for path in written:
+        sync(path)
+    return [f"tables/{path.name}" for path in written]
+
+
 def save(folder: Path, tables: Mapping[str, pl.LazyFrame]) -> None:
     """Make a set of runs in memory the store, in place of what is there."""
     try:
@@ -306,27 +330,33 @@ def save(folder: Path, tables: Mapping[str, pl.LazyFrame]) -> None:
         before = None
     name = uuid4().hex[:12]
     manifest = Manifest(generation=before.generation + 1 if before else 1)
-    files = {kind: f"tables/{kind}-{name}.parquet" for kind in tables}
     try:
         with told_as_errors(folder):
             for kind, frame in tables.items():
-                sink(frame, folder / files[kind])
-                if kind in KEYED and not _is_in_order(folder / files[kind], _ORDER[kind]):
-                    sink(frame.sort(_ORDER[kind], maintain_order=True), folder / files[kind])
+                if kind in KEYED:
+                    paths = _in_order(frame, _ORDER[kind], folder, f"{kind}-{name}")
+                    manifest.pieces[kind] = [piece_of(folder, path) for path in paths]
+                else:
+                    manifest.tables[kind] = f"tables/{kind}-{name}.parquet"
+                    sink(frame, folder / manifest.tables[kind])
     except BaseException:
-        for file in files.values():
-            _remove(folder / file)
+        for file in (folder / "tables").glob(f"*-{name}*.parquet"):
+            _remove(file)
         raise
-    manifest.pieces = {kind: [piece_of(folder, files[kind])] for kind in KEYED}
-    manifest.tables = {kind: file for kind, file in files.items() if kind not in KEYED}
     publish(folder, manifest, before, keep_for=0)
 
 
-def _is_in_order(path: Path, keys: Sequence[str]) -> bool:
-    """Whether rows ascend: to group by a run whose rows lie apart would be silently wrong."""
+def _in_order(table: pl.LazyFrame, keys: list[str], folder: Path, stem: str) -> list[str]:
+    """The pieces of a table, whose rows ascend: to group by a run whose rows lie apart would be silently wrong."""
+    paths = _sink_in_pieces(table, folder, stem)
     run, within = pl.col(keys[0]), pl.col(keys[-1])
     descends = (run < run.shift(1)) | ((run == run.shift(1)) & (within < within.shift(1)))
-    return not pl.scan_parquet(path).select(descends.any()).collect(engine="streaming").item()
+    written = pl.scan_parquet([folder / path for path in paths])
+    if not written.select(descends.any()).collect(engine="streaming").item():
+        return paths
+    for path in paths:
+        _remove(folder / path)
+    return _sink_in_pieces(table.sort(keys, maintain_order=True), folder, stem)
 
 
 def publish(
