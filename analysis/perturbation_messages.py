@@ -185,6 +185,8 @@ SHOWS_FILES: Final = (
 ``cat > file <<EOF``, which writes one."""
 
 NOTHING: Final = r'^\s*(?:\[\]|\{\}|null|None|"")?\s*$'
+LONGEST_NOTHING: Final = 4
+"""Characters that it takes at the most, white space apart."""
 
 # One regular expression for all texts: the rules' own cost many times as much. Each of them matches only
 # where one of these does (a test draws texts from every rule and holds this to it).

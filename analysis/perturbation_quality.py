@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import polars as pl
 
 from analysis import perturbation_rules as rules
-from analysis.perturbation_statistics import Tools, within_runs
+from analysis.perturbation_statistics import Tools, with_shape, within_runs
 from analysis.perturbation_truth import injected_truth, known_truth, without_status
 from analysis.results import Result
 from analysis.signals import family_of, responses
@@ -129,8 +129,9 @@ _OTHERS = (
 def _seen(runs: Trajectories) -> pl.DataFrame:
     """What the rules find in the hidden responses, the better evidence first."""
     alone, table = rules.alone(_hidden(responses(runs)))
-    tools = Tools(lambda _: table)
-    tools.add(runs, table)
+    table = with_shape(table)
+    tools = Tools[pl.DataFrame](lambda same: same)
+    tools.add(table, table)
     return pl.concat([alone, within_runs(table), tools.unlike()])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import polars as pl
@@ -18,26 +19,27 @@ KEYS: Final = ("run", "trajectory_id", "seq", "step", "tool")
 def first_look(table: pl.DataFrame) -> pl.DataFrame:
     """Add what all responses are looked at for: the tool's family, length, JSON, and whether to look closer.
 
-    ``close``: a flag, a status or one of the words that the rules need (``said.NEEDED``) is there. One
-    search goes through all texts; only the close ones, few in most logs, are for the rules.
+    ``close``: a flag, a status or one of the words that the rules need (``said.NEEDED``) is there, or next
+    to nothing. One search goes through all texts; only the close ones, few in most logs, are for the rules.
     """
     text = pl.col("text").fill_null("")
+    begun = pl.col("text").str.strip_chars_start()
     table = table.join(
         of_tools(table, family=family_of(pl.col("tool"))),
         on="tool", how="left", nulls_equal=True, maintain_order="left",
     ).with_columns(
         text.str.len_chars().alias("chars"),
-        text.str.contains(r"^\s*[\[{]").alias("json_like"),
+        (begun.str.starts_with("{") | begun.str.starts_with("[")).fill_null(value=False).alias("json_like"),
         (
             text.str.contains(said.NEEDED)
-            | text.str.contains(said.NOTHING)
+            | (text.str.strip_chars().str.len_bytes() <= said.LONGEST_NOTHING)
             | pl.col("is_error").fill_null(value=False)
             | (pl.col("exit_code") != 0).fill_null(value=False)
             | pl.col("truncated").fill_null(value=False)
             | pl.col("injected").is_not_null()
         ).alias("close"),
     )  # fmt: skip
-    parsed = pl.when("json_like").then(pl.col("text").str.json_path_match("$"))
+    parsed = pl.when("json_like").then(pl.col("text")).str.json_path_match("$")
     return table.with_columns(parsed.is_not_null().alias("json"))
 
 
@@ -126,13 +128,23 @@ def alone(table: pl.DataFrame, *, every: bool = False) -> tuple[pl.DataFrame, pl
     ``every``: look closely at all of them, to the same result.
     """
     table = first_look(table)
-    close = closer_look(table if every else table.filter("close"))
-    hits = pl.concat(
+    found = of_close(table if every else table.filter("close"))
+    return found, with_broken(table, found)
+
+
+def of_close(table: pl.DataFrame) -> pl.DataFrame:
+    """What the rules find in responses that are to be looked at closely, the better evidence first."""
+    close = closer_look(table)
+    return pl.concat(
         [from_flags(close), from_status(close), from_json(close), from_patterns(close)]
     )
-    broken = hits.select("run", "seq", pl.lit(value=True).alias("broken")).unique()
+
+
+def with_broken(table: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+    """Responses with ``broken``: whether the rules found something in it."""
+    broken = found.select("run", "seq", pl.lit(value=True).alias("broken")).unique()
     table = table.join(broken, on=["run", "seq"], how="left", maintain_order="left")
-    return hits, table.with_columns(pl.col("broken").fill_null(value=False))
+    return table.with_columns(pl.col("broken").fill_null(value=False))
 
 
 def from_flags(table: pl.DataFrame) -> pl.DataFrame:
@@ -225,65 +237,10 @@ def from_patterns(table: pl.DataFrame) -> pl.DataFrame:
     known = pl.col("is_error").fill_null(value=False) | pl.col("json_error").is_not_null()
     succeeded = pl.coalesce("exit_code", "told_status", pl.lit(-1)) == 0
     ends = pl.col("ends")
-    open_question = ~known & ~succeeded
-    says_error = ends.str.contains(said.SAYS_ERROR)
-    runs_programs = pl.col("family").is_in(["shell", "code"]) | pl.col("family").is_null()
-    shows_files = (pl.col("family") == "read").fill_null(value=False) | pl.col(
-        "command"
-    ).str.contains(said.SHOWS_FILES).fill_null(value=False)
-    is_line = (pl.col("chars") < 200) & ~ends.str.strip_chars().str.contains("\n")
-    quotes = shows_files & ~((pl.col("family") == "read").fill_null(value=False) & is_line)
-    raised = ends.str.contains(said.TRACEBACK) | ends.str.contains(said.EXCEPTION)
-    refuses = pl.any_horizontal(ends.str.contains(pattern) for pattern in said.REFUSED)
-    refused = pl.any_horizontal(ends.str.contains(pattern) for pattern in said.SHELL)
-    broken_build = pl.any_horizontal(
-        ends.str.contains(pattern) for pattern in (*said.BUILD, *said.TESTS)
-    )
     is_empty = pl.col("text").fill_null("").str.contains(said.NOTHING)
     return pl.concat(
         [
-            hits(
-                table,
-                open_question & says_error,
-                _meaning_of(ends, "exec_error"),
-                "pattern",
-                "the response begins with Error:",
-            ),
-            hits(
-                table,
-                open_question & raised & ~shows_files,
-                "exception",
-                "pattern",
-                "a traceback or exception line",
-            ),
-            hits(
-                table,
-                open_question & ends.str.contains(said.TIMED_OUT),
-                "timeout",
-                "pattern",
-                "begins with ... timed out",
-            ),
-            hits(
-                table,
-                open_question & refuses & ~says_error & ~quotes,
-                _meaning_of(ends, "exec_error"),
-                "pattern",
-                "the response begins with a refusal",
-            ),
-            hits(
-                table,
-                open_question & refused & runs_programs & ~says_error,
-                _meaning_of(ends, "exec_error"),
-                "pattern",
-                "a program names itself and says why it could not",
-            ),
-            hits(
-                table,
-                open_question & broken_build & runs_programs & ~shows_files & ~says_error & ~raised,
-                _meaning_of(ends, "exec_error"),
-                "pattern",
-                "a line that compilers, build tools or test runners begin a failure with",
-            ),
+            *_failures(table.filter(~known & ~succeeded)),
             hits(
                 table,
                 is_empty
@@ -311,16 +268,6 @@ def from_patterns(table: pl.DataFrame) -> pl.DataFrame:
             ),
             hits(
                 table,
-                open_question
-                & ends.str.contains(said.FROM_CACHE)
-                & pl.col("family").is_in(["function", "web"])
-                & ~shows_files,
-                "stale",
-                "pattern",
-                "the response says that it comes from a cache",
-            ),
-            hits(
-                table,
                 ends.str.contains(said.NO_OP),
                 "no_op",
                 "pattern",
@@ -335,3 +282,71 @@ def from_patterns(table: pl.DataFrame) -> pl.DataFrame:
             ),
         ]
     )
+
+
+def _failures(table: pl.DataFrame) -> list[pl.DataFrame]:
+    """Of responses whose success is an open question: each pattern is sought only where it could count.
+
+    The longest of these expressions cost more to make ready than most searches with them.
+    """
+    ends, family = pl.col("ends"), pl.col("family")
+    is_line = (pl.col("chars") < 200) & ~ends.str.strip_chars().str.contains("\n", literal=True)
+    shown = pl.col("command").str.contains(said.SHOWS_FILES).fill_null(value=False)
+    reads = (family == "read").fill_null(value=False)
+    table = table.with_columns(
+        ends.str.contains(said.SAYS_ERROR).alias("says_error"),
+        (ends.str.contains(said.TRACEBACK) | ends.str.contains(said.EXCEPTION)).alias("raised"),
+        (reads | shown).alias("shows_files"),
+        ((reads | shown) & ~(reads & is_line)).alias("quotes"),
+    )
+    silent = table.filter(~pl.col("says_error"))
+    programs = silent.filter(family.is_in(["shell", "code"]) | family.is_null())
+    builds = programs.filter(~pl.col("shows_files"), ~pl.col("raised"))
+    tools = table.filter(family.is_in(["function", "web"]), ~pl.col("shows_files"))
+    failed = {
+        "the response begins with Error:": table.filter("says_error"),
+        "the response begins with a refusal": _matching(
+            silent.filter(~pl.col("quotes")), said.REFUSED
+        ),
+        "a program names itself and says why it could not": _matching(programs, said.SHELL),
+        "a line that compilers, build tools or test runners begin a failure with": _matching(
+            builds, (*said.BUILD, *said.TESTS)
+        ),
+    }
+    meant = pl.concat(
+        [rows.with_columns(pl.lit(rule).alias("rule")) for rule, rows in failed.items()]
+    ).with_columns(_meaning_of(ends, "exec_error").alias("code"))
+    says_error, *others = (
+        hits(meant, pl.col("rule") == rule, pl.col("code"), "pattern", rule) for rule in failed
+    )
+    return [
+        says_error,
+        hits(
+            table,
+            pl.col("raised") & ~pl.col("shows_files"),
+            "exception",
+            "pattern",
+            "a traceback or exception line",
+        ),
+        hits(
+            table,
+            ends.str.contains(said.TIMED_OUT),
+            "timeout",
+            "pattern",
+            "begins with ... timed out",
+        ),
+        *others,
+        hits(
+            tools,
+            ends.str.contains(said.FROM_CACHE),
+            "stale",
+            "pattern",
+            "the response says that it comes from a cache",
+        ),
+    ]
+
+
+def _matching(table: pl.DataFrame, patterns: Sequence[str]) -> pl.DataFrame:
+    if table.is_empty():
+        return table
+    return table.filter(pl.any_horizontal(pl.col("ends").str.contains(one) for one in patterns))

@@ -8,13 +8,12 @@ by all of its responses in the memory of one part, and by the same numbers as in
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import polars as pl
 
 from analysis import perturbation_messages as said
 from analysis.perturbation_rules import KEYS, command_of, hits
-from loaders import Trajectories
 
 MIN_JSON_RESPONSES: Final = 20
 OVERSIZED_CHARS: Final = 40_000
@@ -24,6 +23,41 @@ _VALUE: Final = r'"(?:[^"\\]|\\.){3,}"(?:\s*[,}\]]|$)'
 """A text of at least three characters in JSON arguments; a key is followed by a colon."""
 _HOLDS: Final = r"^\s*(?:\[\s*)*[^\s\[\]{}]|:"
 _BETWEEN = "\x1f"  # stands in no JSON text, where control characters are escaped
+
+
+def with_shape(table: pl.DataFrame) -> pl.DataFrame:
+    """Add what is compared with other responses, so that no text needs to be kept for it.
+
+    ``told``: the text's hash, of 64 bits; ``keys``: of what is JSON and holds something, the sorted set of its
+    keys as one text; ``like_json``: it is no JSON and looks like it, or like what is left of it;
+    ``is_json_start``: of these, what begins as an object, of a tool that shows no files.
+    """
+    text, json, chars = pl.col("text"), pl.col("json"), pl.col("chars")
+    rest = pl.when(~json & ~pl.col("json_like") & (chars > 0)).then(text)
+    rest = pl.when(rest.str.contains(r'["}\]]')).then(
+        text
+    )  # without one of these nothing of JSON is left
+    start = pl.when(~json & pl.col("json_like")).then(text)
+    tells = pl.col("family").is_in(["function", "web"]) | pl.col("family").is_null()
+    shows_files = pl.when(start.is_not_null()).then(command_of()).str.contains(said.SHOWS_FILES)
+    begins = start.str.contains(said.JSON_START) & ~start.str.contains(said.MORE_THAN_JSON)
+    in_order = pl.when(json).then(text).str.extract_all(r'"[^"\\]{1,64}"\s*:').list.join(_BETWEEN)
+    table = table.with_columns(
+        pl.when(text.is_not_null()).then(text.hash()).alias("told"),
+        in_order.alias("in_order"),
+        (start.is_not_null() | rest.str.contains(said.JSON_REMAINS).fill_null(value=False)).alias("like_json"),
+        (begins & tells & ~shows_files.fill_null(value=False)).fill_null(value=False).alias("is_json_start"),
+    )  # fmt: skip
+    # Few orders of keys are many responses: each is split and sorted once.
+    keys = pl.col("in_order").str.split(_BETWEEN).list.unique().list.sort().list.join(_BETWEEN)
+    sets = table.select(pl.col("in_order").drop_nulls().unique()).with_columns(keys.alias("keys"))
+    empty = pl.col("keys") == ""
+    holds = ~empty | pl.when(empty).then(text).str.contains(_HOLDS)
+    return (
+        table.join(sets, on="in_order", how="left", maintain_order="left")
+        .with_columns(pl.when(holds).then("keys").alias("keys"))
+        .drop("in_order")
+    )
 
 
 def within_runs(table: pl.DataFrame) -> pl.DataFrame:
@@ -38,11 +72,11 @@ def within_runs(table: pl.DataFrame) -> pl.DataFrame:
     )
     sound = ~pl.col("broken").shift(1).over(same)
     again = again.with_columns(
-        pl.when(sound).then(pl.col("text").shift(1).over(same)).alias("before"),
+        pl.when(sound).then(pl.col("told").shift(1).over(same)).alias("before"),
         pl.col("seq").shift(1).over(same).alias("since"),
         (pl.col("writes") == pl.col("writes").shift(1).over(same)).alias("unwritten"),
     ).filter(pl.col("before").is_not_null(), ~pl.col("broken"))
-    is_equal = pl.col("before") == pl.col("text")
+    is_equal = pl.col("before") == pl.col("told")
     equal = again.filter(is_equal, ~pl.col("unwritten"), pl.col("chars") > 2)
     return pl.concat(
         [
@@ -86,22 +120,26 @@ def _written_to(reads: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-class Tools:
+Part = TypeVar("Part")
+
+
+class Tools(Generic[Part]):
     """What the tools return, counted over parts of the runs, and the responses that may be unlike it.
 
-    ``look``: the features of a part's responses, with ``broken``: those with a code of their own.
+    ``look``: the features of a part's responses (``with_shape``), with ``broken``: those with a code of
+    their own.
     """
 
-    def __init__(self, look: Callable[[Trajectories], pl.DataFrame]) -> None:
+    def __init__(self, look: Callable[[Part], pl.DataFrame]) -> None:
         self._look = look
-        self._parts: list[Trajectories] = []
+        self._parts: list[Part] = []
         self._lengths: list[pl.DataFrame] = []
         self._sets: list[pl.DataFrame] = []
         self._not_json: list[pl.DataFrame] = []
         self._long: list[pl.DataFrame] = []
         self._keyed: list[pl.DataFrame] = []
 
-    def add(self, part: Trajectories, table: pl.DataFrame) -> None:
+    def add(self, part: Part, table: pl.DataFrame) -> None:
         """Count the responses of one more part of the runs."""
         row = [*KEYS, "injected"]
         plain = ~pl.col("broken") & ~pl.col("json_like") & (pl.col("chars") > 0)
@@ -112,9 +150,10 @@ class Tools:
                 (~pl.col("json") & plain).sum().cast(pl.Int64).alias("plain"),
             )
         )
-        self._not_json.append(_no_json(table).select(*row, "is_json_start", "json_like"))
+        not_json = table.filter("like_json", ~pl.col("broken"))
+        self._not_json.append(not_json.select(*row, "is_json_start"))
         self._long.append(table.filter(pl.col("chars") > _LONG).select(*row, "chars"))
-        keyed = _with_key_sets(table)
+        keyed = _keyed(table)
         sets = keyed.group_by("tool", "keys").agg(pl.len().cast(pl.Int64).alias("n"))
         most = pl.col("n") == pl.col("n").max().over("tool")
         sets = sets.with_columns(
@@ -187,40 +226,16 @@ class Tools:
         rows = pl.concat(self._keyed).join(unlike, on=["tool", "keys"], how="semi")
         hidden = every.filter("is_usual").join(unlike, on=["tool", "keys"], how="semi")
         for (number,), sets in hidden.group_by("part"):
-            again = _with_key_sets(self._look(self._parts[int(number)]))
+            again = _keyed(self._look(self._parts[int(number)]))
             rows = pl.concat([rows, again.join(sets, on=["tool", "keys"], how="semi")])
         return rows
 
 
-def _no_json(table: pl.DataFrame) -> pl.DataFrame:
-    """Unbroken responses that are no JSON and look like it, or like what is left of it."""
-    text = pl.col("text")
-    tells = pl.col("family").is_in(["function", "web"]) | pl.col("family").is_null()
-    shows_files = command_of().str.contains(said.SHOWS_FILES).fill_null(value=False)
-    return (
-        table.filter(~pl.col("json"), ~pl.col("broken"), pl.col("chars") > 0)
-        .filter(pl.col("json_like") | text.str.contains(said.JSON_REMAINS))
-        .with_columns(
-            (
-                text.str.contains(said.JSON_START)
-                & ~text.str.contains(said.MORE_THAN_JSON)
-                & tells
-                & ~shows_files
-            ).alias("is_json_start")
-        )
+def _keyed(table: pl.DataFrame) -> pl.DataFrame:
+    """Unbroken JSON responses that hold something, with the sorted set of their keys."""
+    return table.filter(pl.col("keys").is_not_null(), ~pl.col("broken")).select(
+        *KEYS, "injected", "keys"
     )
-
-
-def _with_key_sets(table: pl.DataFrame) -> pl.DataFrame:
-    """Unbroken JSON responses that hold something, with the sorted set of their keys as one text."""
-    text = pl.col("text")
-    keys = text.str.extract_all(r'"[^"\\]{1,64}"\s*:').list.unique().list.sort()
-    return (
-        table.filter(pl.col("json"), ~pl.col("broken"))
-        .select(*KEYS, "injected", keys.list.join(_BETWEEN).alias("keys"), holds=text.str.contains(_HOLDS))
-        .filter(pl.col("holds"))
-        .drop("holds")
-    )  # fmt: skip
 
 
 def _unlike_the_usual(sets: pl.DataFrame) -> pl.DataFrame:

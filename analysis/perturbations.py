@@ -9,20 +9,21 @@ value) can't be found by any rule here.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import polars as pl
 
-from analysis import own_codes
+from analysis import own_codes, perturbation_statistics, signals
 from analysis import perturbation_messages as said
 from analysis import perturbation_rules as rules
 from analysis.own_codes import define, defined, undefine
 from analysis.perturbation_quality import quality
-from analysis.perturbation_statistics import Tools, within_runs
+from analysis.perturbation_statistics import Tools, with_shape, within_runs
 from analysis.perturbation_truth import injected_truth, known_truth
-from analysis.remembered import once_for_each_set
+from analysis.remembered import kept_beside_store, once_for_each_set
 from analysis.results import Result
-from analysis.signals import repeated_calls, responses
+from analysis.signals import answered, exchanged, repeated_calls
 from loaders import Trajectories
 
 if TYPE_CHECKING:
@@ -73,6 +74,9 @@ CODES: Final = (
 own_codes.reserve(CODES)
 EVIDENCE: Final = ("flag", "status", "json", "pattern", "statistic")
 
+_RESPONSES, _BYTES = 1 << 17, 16 << 20
+"""Responses, and bytes of those that the rules read, for which they are called once."""
+
 _AGENTS_OWN = ("harness_format",)
 _ENVIRONMENTS = (
     "timeout", "rate_limit", "http_error", "malformed", "schema_drift", "encoding", "injection",
@@ -89,6 +93,9 @@ def detect(runs: Trajectories) -> pl.DataFrame:
     doing), ``primary`` (the response's code on the best evidence), ``injected`` (the fault that the
     harness says it planted, if any). Sorted by run and ``seq``.
 
+    A store keeps what was found in it (in its folder ``found``, where that can be written) until its runs
+    or the rules change, so that its texts are read once and not by every process.
+
     Patterns are measured by ``quality`` on responses whose flags and exit codes are hidden from them.
 
     >>> import loaders
@@ -104,14 +111,55 @@ def detect(runs: Trajectories) -> pl.DataFrame:
 
 
 @once_for_each_set
+@kept_beside_store("perturbed", (said, rules, perturbation_statistics, signals))
 def _detected(runs: Trajectories) -> pl.DataFrame:
     hits: list[pl.DataFrame] = []
-    tools = Tools(lambda part: rules.alone(responses(part))[1])
-    for part in runs.parts():
-        alone, table = rules.alone(responses(part))
-        tools.add(part, table)
-        hits += [alone, within_runs(table), _context_limits(part)]
+    tools = Tools[list[Trajectories]](lambda parts: _found_in(map(_look_at, parts))[1])
+    for looks in _batches(map(_look_at, runs.parts())):
+        alone, table = _found_in(looks)
+        tools.add([look.part for look in looks], table)
+        hits += [alone, within_runs(table), *(look.limits for look in looks)]
     return _named(pl.concat([*hits, tools.unlike()]))
+
+
+class _Look(NamedTuple):
+    """What was seen of a part of the runs: ``rest`` all responses, of which only the close ones have texts."""
+
+    part: Trajectories
+    close: pl.DataFrame
+    rest: pl.DataFrame
+    limits: pl.DataFrame
+
+
+def _look_at(part: Trajectories) -> _Look:
+    events = exchanged(part, "compaction", "error")
+    table = with_shape(rules.first_look(answered(events)))
+    # Copied, as texts share the buffers that hold those of all other rows.
+    close = table.filter("close").with_columns(
+        pl.concat_str(name, pl.lit("")).alias(name) for name in ("text", "error_type", "arguments")
+    )
+    read_closely = ("text", "error_type", "exit_code", "truncated", "media", "family", "close")
+    return _Look(part, close, table.drop(read_closely), _context_limits(events))
+
+
+def _batches(looks: Iterable[_Look]) -> Iterator[list[_Look]]:
+    """Parts for which the rules are called once: to make their expressions ready takes a tenth of a second."""
+    batch: list[_Look] = []
+    for look in looks:
+        batch.append(look)
+        responses = sum(look.rest.height for look in batch)
+        size = sum(int(look.close["text"].str.len_bytes().sum()) for look in batch)
+        if responses >= _RESPONSES or size >= _BYTES:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _found_in(looks: Iterable[_Look]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    looks = list(looks)
+    found = rules.of_close(pl.concat([look.close for look in looks]))
+    return found, rules.with_broken(pl.concat([look.rest for look in looks]), found)
 
 
 def _named(hits: pl.DataFrame) -> pl.DataFrame:
@@ -141,14 +189,11 @@ def _named(hits: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _context_limits(runs: Trajectories) -> pl.DataFrame:
+def _context_limits(events: pl.DataFrame) -> pl.DataFrame:
     kind = pl.col("kind")
     says_so = pl.col("text").str.contains(said.MEANING["context_limit"]).fill_null(value=False)
-    table = (
-        runs.events.filter(kind.is_in(["compaction", "error"]))
-        .select(*rules.KEYS, "injected", "kind", "text")
-        .collect()
-        .filter((kind == "compaction") | says_so)
+    table = events.filter(kind.is_in(["compaction", "error"])).filter(
+        (kind == "compaction") | says_so
     )
     return rules.hits(
         table,

@@ -1,19 +1,24 @@
-"""What several analyses need of the same runs is computed once for that set of runs."""
+"""What several analyses need of the same runs is computed once: for that set of runs, or for their store."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache, wraps
+from pathlib import Path
+from types import ModuleType
+from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 import polars as pl
 
 from loaders import Trajectories
 
+_Compute = Callable[[Trajectories], pl.DataFrame]
 
-def once_for_each_set(
-    compute: Callable[[Trajectories], pl.DataFrame],
-) -> Callable[[Trajectories], pl.DataFrame]:
+
+def once_for_each_set(compute: _Compute) -> _Compute:
     """``compute``, which keeps its frame for as long as the very same set of runs lives.
 
     A set never changes; ``filter`` and ``label`` make another, which is computed anew. Each caller
@@ -29,3 +34,66 @@ def once_for_each_set(
         return frame.clone()
 
     return remembered
+
+
+def kept_beside_store(name: str, rules: Sequence[ModuleType]) -> Callable[[_Compute], _Compute]:
+    """``compute`` for all runs of a store is done once and kept in the store's folder ``found``.
+
+    The file's name tells the runs (``Trajectories.stored_content``) and the source of ``compute`` and of
+    the modules ``rules``, so that it is no longer found when one of these is another. Nothing is kept of
+    a part of a store, or where the folder can't be written.
+    """
+
+    def kept(compute: _Compute) -> _Compute:
+        @wraps(compute)
+        def remembered(runs: Trajectories) -> pl.DataFrame:
+            place = _place(runs, name, (*rules, compute.__module__))
+            if place is None:
+                return compute(runs)
+            with suppress(OSError, pl.exceptions.PolarsError):
+                return pl.read_parquet(place)
+            frame = compute(runs)
+            with suppress(OSError, pl.exceptions.PolarsError):
+                _keep(frame, place)
+            return frame
+
+        return remembered
+
+    return kept
+
+
+def _place(runs: Trajectories, name: str, rules: Sequence[ModuleType | str]) -> Path | None:
+    content, source = runs.stored_content, _source_of(tuple(rules))
+    if runs.stored_at is None or content is None or source is None:
+        return None
+    return runs.stored_at / "found" / f"{name}-{content}-{source}.parquet"
+
+
+def _keep(frame: pl.DataFrame, place: Path) -> None:
+    """Appears whole or not at all; what was kept of other contents of the store goes."""
+    place.parent.mkdir(exist_ok=True)
+    unfinished = place.with_name(f".{place.name}.{uuid4().hex[:12]}")
+    try:
+        frame.write_parquet(unfinished, compression="zstd", compression_level=1)
+        unfinished.replace(place)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    name, content, _ = place.name.split("-")
+    for other in place.parent.glob(f"{name}-*.parquet"):
+        if other.name.split("-")[1] != content:
+            other.unlink(missing_ok=True)
+
+
+@cache
+def _source_of(modules: tuple[ModuleType | str, ...]) -> str | None:
+    """A digest of their source and of Polars' version; None where the source can't be read."""
+    import sys
+
+    digest = hashlib.blake2b(pl.__version__.encode(), digest_size=8)
+    for module in modules:
+        file = (sys.modules[module] if isinstance(module, str) else module).__file__
+        try:
+            digest.update(Path(file or "").read_bytes())
+        except OSError:
+            return None
+    return digest.hexdigest()

@@ -45,11 +45,20 @@ def responses(runs: Trajectories) -> pl.DataFrame:
     ``is_read`` (the tool only looks, by its name), ``writes`` (calls so far in this run that may have
     changed something).
     """
-    events = (
-        runs.events.filter(pl.col("kind").is_in(["tool_call", "tool_result"]))
+    return answered(exchanged(runs))
+
+
+def exchanged(runs: Trajectories, *others: str) -> pl.DataFrame:
+    """What ``answered`` reads of tool calls and responses, and of these other kinds of events."""
+    return (
+        runs.events.filter(pl.col("kind").is_in(["tool_call", "tool_result", *others]))
         .select("kind", "arguments", *_OF_RESPONSES)
         .collect()
     )
+
+
+def answered(events: pl.DataFrame) -> pl.DataFrame:
+    """The columns of ``responses``, out of what ``exchanged`` gives."""
     events = events.join(
         of_tools(events, is_read=pl.col("tool").fill_null("").str.contains(IS_READ)),
         on="tool",

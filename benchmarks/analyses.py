@@ -1,7 +1,7 @@
 """Analyses of a store of simulated runs, each beside the same query in DuckDB.
 
-``uv run --with duckdb python benchmarks/analyses.py [EVENTS] [--write] [--only NAME]``: ten million events by
-default. The store is made once, in the folder that ``DERAIL_BENCHMARK_DATA`` names (or a temporary one).
+``uv run --with duckdb python benchmarks/analyses.py [EVENTS] [--write] [--once] [--only NAME]``: ten million
+events by default; three rounds, or one. The store is made once, in the folder that ``DERAIL_BENCHMARK_DATA`` names (or a temporary one).
 Each case runs in a process of its own with two threads, the two sides in turn; time is of the process
 (all threads), memory the peak above what stands before the query (``VmHWM``, reset). What both sides
 found is compared by a digest before a ratio is told.
@@ -23,7 +23,7 @@ from typing import Any
 
 import polars as pl
 
-ROUNDS = 3
+ROUNDS = 1 if "--once" in sys.argv else 3
 _MARKS = "analyses"
 
 # ---------------------------------------------------------------------- what both sides compute

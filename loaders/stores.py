@@ -11,6 +11,7 @@ runs left out or renamed; ``tables/`` what goes over all shards.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import time
@@ -179,6 +180,17 @@ def table(
         return pl.LazyFrame(schema=TABLES[name])
     files = [folder / piece.path for piece in pieces]
     return pl.scan_parquet(files).set_sorted("run")
+
+
+def content_of(folder: Path, manifest: Manifest) -> str:
+    """A digest of the files of steps and events: their names, which hold one content ever, size and age."""
+    digest = hashlib.blake2b(f"{SCHEMA_VERSION}".encode(), digest_size=8)
+    for name in ("steps", "events"):
+        for piece in manifest.pieces.get(name, []):
+            status = (folder / piece.path).stat()
+            told = (piece.path, piece.first, piece.last, status.st_size, status.st_mtime_ns)
+            digest.update(repr(told).encode())
+    return digest.hexdigest()
 
 
 def _holding(pieces: list[Piece], runs: pl.Series) -> list[Piece]:

@@ -147,6 +147,24 @@ class Trajectories:
         return None if self._stored_at is None else self._stored_at.folder
 
     @cached_property
+    def stored_content(self) -> str | None:
+        """A digest that tells the events and steps of a whole store from those of any other.
+
+        None where this is not all of a store: in memory, a part of one, or with other values.
+
+        >>> import loaders, tempfile
+        >>> runs = loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     store = loaders.scan(runs.save(folder))
+        ...     [len(store.stored_content), store[store.ids[0]].stored_content, runs.stored_content]
+        [16, None, None]
+        """
+        stored = self._stored_at
+        if stored is None or not stored.is_whole:
+            return None
+        return stores.content_of(stored.folder, stored.manifest)
+
+    @cached_property
     def _collected_runs(self) -> pl.DataFrame:
         return self.trajectories.collect()
 

@@ -20,9 +20,11 @@ from analysis import (
     behaviour,
     breakdown,
     outcomes,
+    perturbation_rules,
     perturbation_statistics,
     perturbations,
     prefixes,
+    remembered,
     signals,
     survival,
     thinking,
@@ -95,6 +97,14 @@ def folder(in_memory: Trajectories, tmp_path_factory: pytest.TempPathFactory) ->
 def small_parts() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loaders.trajectories, "PART_EVENTS", PART)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_kept() -> Iterator[None]:
+    """What was found in a store is looked for again by each set of runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(remembered, "_place", lambda *_: None)
         yield
 
 
@@ -248,20 +258,21 @@ def response(number: int, text: str, tool: str = "get") -> dict[str, Any]:
     }  # fmt: skip
 
 
+def shaped(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    table = pl.DataFrame(rows).with_columns(pl.col("injected", "arguments").cast(pl.String))
+    return perturbation_statistics.with_shape(table)
+
+
 @pytest.mark.parametrize("size", [1, 37, 1_000])
 def test_what_is_unlike_a_tool_does_not_hang_on_the_parts(size: int) -> None:
     """Also where a part's usual keys are unlike the tool's: its rows are looked for again."""
     usual, other = '{"id": 1, "state": 2, "n": 3}', '{"a": 1, "b": 2, "c": 3}'
     texts = [other if 200 <= n < 260 else usual for n in range(500)]
     texts[40], texts[333], texts[400] = '{"id": 1, "sta', "x" * 45_000, '{"id": 1, "q": 2}'
-    table = pl.DataFrame([response(n, text) for n, text in enumerate(texts)]).with_columns(
-        pl.col("injected", "arguments").cast(pl.String)
-    )
-    pieces = {
-        Trajectories({}): table[start : start + size] for start in range(0, table.height, size)
-    }
-    tools = perturbation_statistics.Tools(lambda part: pieces[part])
-    for part, piece in pieces.items():
+    table = shaped([response(n, text) for n, text in enumerate(texts)])
+    pieces = [table[start : start + size] for start in range(0, table.height, size)]
+    tools = perturbation_statistics.Tools[int](lambda part: pieces[part])
+    for part, piece in enumerate(pieces):
         tools.add(part, piece)
     found = tools.unlike()
     place = pl.col("run") * 10 + pl.col("seq")
@@ -283,12 +294,40 @@ def test_the_99th_percentile_of_a_tool_is_that_of_its_values() -> None:
         assert p99 is not None
         for extra in (int(4 * p99) - 1, int(4 * p99) + 1):
             rows = [response(n, "x" * int(size)) for n, size in enumerate([*chars[:-1], extra])]
-            table = pl.DataFrame(rows).with_columns(pl.col("injected", "arguments").cast(pl.String))
+            table = shaped(rows)
             exact = pl.col("chars").quantile(0.99)
             long = table.filter(pl.col("chars") > 4 * exact, pl.col("chars") > 4_000).height
-            tools = perturbation_statistics.Tools(lambda _, table=table: table)
-            tools.add(Trajectories({}), table)
+            tools = perturbation_statistics.Tools[pl.DataFrame](lambda same: same)
+            tools.add(table, table)
             assert tools.unlike().filter(code="oversized").height == long
+
+
+def test_rules_are_called_for_several_parts_at_once(
+    fresh: Trajectories, in_memory: Trajectories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where their expressions are made ready is no matter of what they find."""
+    counted: list[int] = []
+    of_close = perturbation_rules.of_close
+
+    def watched(table: pl.DataFrame) -> pl.DataFrame:
+        counted.append(table.height)
+        return of_close(table)
+
+    monkeypatch.setattr(perturbation_rules, "of_close", watched)
+    found = perturbations.detect(fresh)
+    assert len(counted) == 1 < len(list(fresh.parts()))
+    monkeypatch.setattr(perturbations, "_RESPONSES", 100)
+    assert perturbations.detect(loaders.scan(in_store(fresh))).equals(found)
+    assert len(counted) > 3
+    monkeypatch.setattr(perturbations, "_RESPONSES", 1 << 17)
+    monkeypatch.setattr(perturbations, "_BYTES", 1)
+    assert perturbations.detect(loaders.scan(in_store(fresh))).equals(found)
+    assert found.equals(perturbations.detect(in_memory))
+
+
+def in_store(runs: Trajectories) -> Path:
+    assert runs.stored_at is not None
+    return runs.stored_at
 
 
 # ---------------------------------------------------------------------- one run
