@@ -145,7 +145,7 @@ class Run:
 
     def offers(self, toolset: str) -> None:
         """The same as ``tools``, which gave this fingerprint for these definitions before."""
-        self._toolset = toolset
+        self.offered = toolset
         self.columns["toolset"] = self.columns["toolset"] or toolset
 
     def spawned(self, child_native_id: str, seq: int) -> None:
