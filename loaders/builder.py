@@ -27,7 +27,7 @@ from loaders.run import EVENT_ROW, STEP_ROW, Run
 from loaders.schema import CALLERS, EVENTS, PROBLEMS, SPAWNS, STEPS, TOOLS, TRAJECTORIES
 from loaders.sources import MAX_LISTED_PROBLEMS, Counted, Source
 from loaders.steps import COLUMNS as STEP_COLUMNS
-from loaders.steps import columns_of
+from loaders.steps import Step, columns_of
 from loaders.values import as_json, fingerprint, well_formed
 
 _ROWS_PER_CHUNK = 16_384
@@ -52,7 +52,7 @@ class Builder:
     """Collects what formats tell of the runs in many sources; ``frames`` is what came of it.
 
     ``hand_over`` takes the trajectories, steps and events told so far whenever there are enough of
-    them, the events of a run before its trajectory and steps if it is long; ``frames`` then holds the
+    them, the events of a run, and maybe its steps, before its trajectory if it is long; ``frames`` then holds the
     rest, and memory stays bounded in one large source too.
     """
 
@@ -287,6 +287,12 @@ class Builder:
         self._told_events += events
         self._told_steps += steps
 
+    def add_steps(self, steps: Sequence[Step]) -> None:
+        """Steps that are finished."""
+        for columns in columns_of(steps):
+            for values, more in zip(self._step_columns, columns, strict=True):
+                values += more
+
     def add_frame(self, run: int, events: pl.DataFrame) -> None:
         """Events of a run as a frame of the columns that they have."""
         self._told_frames.append(events.with_columns(run=pl.lit(run, pl.Int64)))
@@ -300,9 +306,7 @@ class Builder:
 
     def finish(self, run: Run) -> None:
         """Take the closed run's rows."""
-        for columns in columns_of(run.steps):
-            for values, more in zip(self._step_columns, columns, strict=True):
-                values += more
+        self.add_steps(run.steps)
         if self._is_marked:
             run.columns["metadata"] = marked(run.columns["metadata"])
         self._run_rows.append(_run_row(run.columns))
@@ -337,7 +341,7 @@ class Builder:
                 self._hand_over_told()
 
     def _hand_over_told(self) -> None:
-        """Let go of all that is told so far; of the open run that is its events.
+        """Let go of all that is told so far; of the open run that is its events and finished steps.
 
         Raises ``NotKept`` where whoever takes it fails.
         """

@@ -12,7 +12,17 @@ from loaders.answers import Calls
 from loaders.context import Range, merge, thinking_ranges
 from loaders.redact import redact_text
 from loaders.schema import TRAJECTORIES
-from loaders.steps import TOKENS, Step, finish, impossible_counts, token_counts, with_states
+from loaders.steps import (
+    TOKENS,
+    HandedOver,
+    Step,
+    finish,
+    negative_counts,
+    parts_above_the_whole,
+    times_of,
+    token_counts,
+    with_states,
+)
 from loaders.values import as_json, fingerprint
 
 if TYPE_CHECKING:
@@ -98,6 +108,8 @@ class Run:
         self.seq = 0
         """The number that the next event gets."""
         self.steps: list[Step] = []
+        """The model calls; but for those ``handed_over``, whose numbers come before."""
+        self.handed_over = HandedOver()
         self.closed = False
         self.thinking_seqs: list[int] = []
         self.calls = Calls()
@@ -184,7 +196,7 @@ class Run:
         """A model call begins; what it emits comes next. Takes columns of the steps table."""
         if self.closed:
             raise RuntimeError(_IS_CLOSED)
-        number = self._step = len(self.steps)
+        number = self._step = self.handed_over.count + len(self.steps)
         self.steps.append(
             Step(
                 self.index,
@@ -216,9 +228,17 @@ class Run:
             self._builder.flush_events()
         return number
 
+    def hand_over_steps(self) -> None:
+        """Let go of all steps but the latest: nothing of them changes any more."""
+        done = self.steps[:-1]
+        self._finish_steps(done)
+        self.handed_over.add(done)
+        self._builder.add_steps(done)
+        del self.steps[:-1]
+
     def update_step(self, number: int = -1, **columns: Any) -> None:
         """Set columns of a step, by default the latest."""
-        step = self.steps[number]
+        step = self.steps[number if number < 0 else number - self.handed_over.count]
         for name, value in columns.items():
             setattr(step, name, value)
 
@@ -532,7 +552,7 @@ class Run:
                 None,
                 pos,
             )
-        self.calls.add(seq, tool, call_id, len(self.steps))
+        self.calls.add(seq, tool, call_id, self.handed_over.count + len(self.steps))
         return seq
 
     def result(
@@ -595,7 +615,7 @@ class Run:
     def told_elsewhere(self, seq: int) -> None:
         """Events before ``seq``, and all steps, were told as rows by the format itself."""
         self.seq = seq
-        self._step = len(self.steps) - 1 if self.steps else None
+        self._step = self.handed_over.count + len(self.steps) - 1 if self.steps else None
 
     def rows_told(self, rows: pl.DataFrame) -> None:
         """Take in rows of events that the format told itself, with the columns that they have."""
@@ -650,15 +670,23 @@ class Run:
             self._builder.finish(self)
 
     def _derive_columns(self) -> None:
-        self._drop_impossible_counts()
-        finish(self.steps, self._builder.logs_thinking, bool(self.thinking_seqs))
-        columns = self.columns
+        columns, before = self.columns, self.handed_over
+        for name in TOKENS:
+            number = columns[name]
+            if number and number < 0:
+                self.problem(columns["source_pos"], f"{name}: {number} is no count")
+                columns[name] = None
+        self._finish_steps(self.steps)
+        for pos, reason in (*before.no_counts, *before.too_large):
+            self.problem(pos, reason)
         columns["outcome"] = columns["outcome"] or "unknown"
-        columns["steps"], columns["events"] = len(self.steps) + self._steps_in_rows, self.seq
+        columns["steps"] = before.count + len(self.steps) + self._steps_in_rows
+        columns["events"] = self.seq
         columns["unanswered_calls"] = len(self.calls.unanswered) + self._unanswered_in_rows
         columns["orphan_results"] = self._orphans
         for name, numbers in token_counts(self.steps).items():
-            columns[name] = sum(numbers) if numbers else columns[name]
+            known = [*numbers, before.tokens[name]] if name in before.tokens else numbers
+            columns[name] = sum(known) if known else columns[name]
         columns["system_prompt"] = fingerprint(self._system) if self._system else None
         columns["user_prompt"] = fingerprint(self._user) if self._user else None
         if self._environment:
@@ -670,27 +698,22 @@ class Run:
         for name in ("params", "metadata"):
             value, columns[name] = columns[name], None
             columns[name] = self._builder.redacted_json(value, columns["source_pos"])
-        if (
-            columns["model"] is None
-            and len(models := {step.model for step in self.steps if step.model}) == 1
-        ):
-            columns["model"] = models.pop()
+        if columns["model"] is None:
+            models = before.models.union(step.model for step in self.steps if step.model)
+            columns["model"] = models.pop() if len(models) == 1 else None
         if columns["started_at"] is None or columns["ended_at"] is None:
             times = [t for t in (self._first_at, self._last_at) if t]
-            times += [t for step in self.steps if (t := step.started_at)]
-            times += [t for step in self.steps if (t := step.ended_at)]
+            times += [*before.times, *times_of(self.steps)]
             columns["started_at"] = columns["started_at"] or min(times, default=None)
             columns["ended_at"] = columns["ended_at"] or max(times, default=None)
 
-    def _drop_impossible_counts(self) -> None:
-        for name in TOKENS:
-            number = self.columns[name]
-            if number and number < 0:
-                self.problem(self.columns["source_pos"], f"{name}: {number} is no count")
-                self.columns[name] = None
-        for step, name, reason in impossible_counts(self.steps):
-            self.problem(step.source_pos, reason)
-            setattr(step, name, None)
+    def _finish_steps(self, steps: Sequence[Step]) -> None:
+        doubts = self.handed_over.no_counts, self.handed_over.too_large
+        for impossible, told in zip((negative_counts, parts_above_the_whole), doubts, strict=True):
+            for step, name, reason in impossible(steps):
+                told.append((step.source_pos, reason))
+                setattr(step, name, None)
+        finish(steps, self._builder.logs_thinking, bool(self.thinking_seqs))
 
 
 def _refuse(_: object) -> None:

@@ -137,7 +137,7 @@ class _Writer:
     def _keep(self, frames: Frames) -> None:
         """What is told next, which must go on where the rest ended: readers rely on it.
 
-        The latest events may be of a run that goes on, and whose trajectory and steps come later.
+        The latest events and steps may be of a run that goes on, and whose trajectory comes later.
         """
         told = frames["trajectories"].height
         last = self._latest_run + told
@@ -147,7 +147,7 @@ class _Writer:
             frame = self._numbered(frames[name])
             run = frame["run"]
             is_ordered = not (run.diff() < 0).any()  # is_sorted() would trust what is to be checked
-            until = last + 1 if name == "events" else last
+            until = last if name == "trajectories" else last + 1
             if not (is_ordered and self._latest_run < run[0] and run[-1] <= until):
                 raise RuntimeError(f"{name} are not in the order of their runs")
             write_frame(frame, self._folder / f"{name}-{self._pieces:05}.parquet")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final
@@ -49,6 +50,41 @@ class Step(Struct, gc=False):
 
 
 COLUMNS: Final = Step.__struct_fields__
+
+
+Doubt = tuple[str | None, str]
+
+
+@dataclass
+class HandedOver:
+    """What the run still needs to know of steps that it has let go of."""
+
+    count: int = 0
+    tokens: dict[str, int] = field(default_factory=dict[str, int])
+    models: set[str] = field(default_factory=set[str])
+    times: list[datetime] = field(default_factory=list[datetime])
+    no_counts: list[Doubt] = field(default_factory=list[Doubt])
+    too_large: list[Doubt] = field(default_factory=list[Doubt])
+    """Where and why counts of theirs were taken out; told at the end, after all else."""
+
+    def add(self, steps: Sequence[Step]) -> None:
+        """These go too: they are finished."""
+        self.count += len(steps)
+        for name, numbers in token_counts(steps).items():
+            if numbers:
+                self.tokens[name] = self.tokens.get(name, 0) + sum(numbers)
+        self.models.update(step.model for step in steps if step.model)
+        times = [*self.times, *times_of(steps)]
+        self.times = [min(times), max(times)] if times else []
+
+
+def times_of(steps: Iterable[Step]) -> Iterator[datetime]:
+    """When they began and ended, as far as that is known."""
+    for step in steps:
+        if step.started_at:
+            yield step.started_at
+        if step.ended_at:
+            yield step.ended_at
 
 
 def columns_of(steps: Sequence[Step]) -> Iterator[list[tuple[Any, ...]]]:
@@ -119,13 +155,8 @@ def _state_of_no_thinking(
     return None
 
 
-def impossible_counts(steps: Sequence[Step]) -> Iterator[tuple[Step, str, str]]:
-    """Counts of tokens that can't be: the step, the column, and why; take each out before the next.
-
-    A count below zero is none, and a part of a call's tokens is not more than the whole.
-    """
-    if not steps:
-        return
+def negative_counts(steps: Sequence[Step]) -> Iterator[tuple[Step, str, str]]:
+    """Counts of tokens below zero, which are none: the step, the column, and why it can't be."""
     known = token_counts(steps)
     if any(min(numbers, default=0) < 0 for numbers in known.values()):
         for step in steps:
@@ -133,6 +164,11 @@ def impossible_counts(steps: Sequence[Step]) -> Iterator[tuple[Step, str, str]]:
                 number = getattr(step, name)
                 if number and number < 0:
                     yield step, name, f"{name}: {number} is no count"
+
+
+def parts_above_the_whole(steps: Sequence[Step]) -> Iterator[tuple[Step, str, str]]:
+    """The same of counts of a part of a call's tokens that are more than the whole."""
+    known = token_counts(steps)
     parts = [(part, whole) for part, whole in _PARTS_OF_TOKENS if known[part] and known[whole]]
     for step in steps if parts else ():
         for part, whole in parts:

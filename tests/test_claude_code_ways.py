@@ -13,7 +13,7 @@ from claude_sessions import session
 import loaders
 from loaders import builder
 from loaders.builder import Builder
-from loaders.formats import _claude_code_plain, claude_code
+from loaders.formats import _claude_code_plain, _claude_code_telling, claude_code
 from loaders.formats._claude_code_agents import Late
 from loaders.formats._claude_code_ahead import Ahead
 from loaders.formats._claude_code_lines import Line
@@ -119,6 +119,7 @@ def after_a_look_ahead(path: Path, groups_at_once: int) -> Tables:
         patch.setattr(claude_code, "_LONG", 0)
         patch.setattr(claude_code, "_VERY_LONG", 0)
         patch.setattr(claude_code, "_GROUPS_AT_ONCE", groups_at_once)
+        patch.setattr(_claude_code_telling, "_STEPS_AT_ONCE", 7)
         patch.setattr(Builder, "hands_over", True)
         return tables(path)
 
@@ -188,16 +189,17 @@ def test_a_session_handed_over_piece_by_piece(
     monkeypatch.setattr(claude_code, "_GROUPS_AT_ONCE", 16)
     monkeypatch.setattr(builder, "_ROWS_PER_CHUNK", 100)
     monkeypatch.setattr(_claude_code_plain, "_ROWS_AT_ONCE", 64)
+    monkeypatch.setattr(_claude_code_telling, "_STEPS_AT_ONCE", 7)
     handed_over: list[int] = []
     keep = Builder._hand_over_told
 
     def counted(own: Builder) -> None:
-        handed_over.append(len(own._chunks))
+        handed_over.append(len(own._step_columns[0]))
         keep(own)
 
     monkeypatch.setattr(Builder, "_hand_over_told", counted)
     store = loaders.convert(path, tmp_path / "store", format="claude_code", progress=False)
-    assert len(handed_over) >= 3
+    assert sum(steps > 0 for steps in handed_over) >= 3
     read = {name: getattr(store, name).collect() for name in TABLES}
     for name in ("steps", "events"):
         assert read[name].drop("run").equals(whole[name].drop("run")), name

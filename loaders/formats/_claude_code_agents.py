@@ -93,7 +93,7 @@ class Agent:
         self._prompted: set[str] = set()
         self._latest: Line | None = None
         self._ids: set[str] = set()
-        self._ahead = ahead
+        self.ahead = ahead
         self._held: deque[Line] = deque()
         self._waiting: deque[Line] = deque()
         self._calls_held: dict[_Call, Line] = {}
@@ -110,13 +110,13 @@ class Agent:
         """
         gone, self._held, self.groups = self._held, self.groups, deque()
         self._ids_gone, self._ids_held, self._ids = self._ids_held, self._ids, set()
-        if self._ahead is None:
+        if self.ahead is None:
             self._calls_gone.update(self._calls_held)
         self._calls_held, self._calls = self._calls, {}
-        if self._ahead is not None and self._ahead.last_lines:
+        if self.ahead is not None and self.ahead.last_lines:
             self._waiting += gone
             gone = deque[Line]()
-            last_lines = self._ahead.last_lines
+            last_lines = self.ahead.last_lines
             while self._waiting and last_lines.get(self._waiting[0].number, 0) <= read_until:
                 gone.append(self._waiting.popleft())
         return gone
@@ -126,8 +126,8 @@ class Agent:
 
         If not, it must not come at all.
         """
-        if self._ahead is not None:
-            return self._ahead.comes_later(call_id)
+        if self.ahead is not None:
+            return self.ahead.comes_later(call_id)
         if call_id in self._ids or call_id in self._ids_held or call_id in self._ids_gone:
             return True
         self._orphans.add(call_id)
@@ -182,13 +182,13 @@ class Agent:
         if first is None and call in self._calls_gone:
             raise Late
         if first is None:
-            last_lines = self._ahead.last_lines if self._ahead else ()
+            last_lines = self.ahead.last_lines if self.ahead else ()
             calls = self._calls_waiting if line.number in last_lines else self._calls
             calls[call] = line
             self._begin(line)
             return
         _join(first, line)
-        if self._ahead is not None and self._ahead.last_lines.get(first.number) == line.number:
+        if self.ahead is not None and self.ahead.last_lines.get(first.number) == line.number:
             del self._calls_waiting[call]
 
     def _add_user(self, line: Line, message: Message) -> None:

@@ -11,10 +11,11 @@ from copy import copy
 
 import polars as pl
 
-from loaders.formats._claude_code_agents import apart, called_in, is_notice
-from loaders.formats._claude_code_lines import Line
+from loaders.formats._claude_code_agents import THINKING_CUTS, apart, called_in, is_notice
+from loaders.formats._claude_code_lines import Line, Message
 from loaders.formats._claude_code_reading import lines
 from loaders.sources import Source
+from loaders.values import as_array, as_object
 
 _ROWS_AT_ONCE = 4_096
 
@@ -24,38 +25,58 @@ class Ahead:
 
     ``session``, ``agent_id`` as the last line has them that has any, of those outside of ``others``: the
     subagents inside, with all their lines. ``last_lines``: by the number of a call's first line that of
-    its last, where these stand as far apart as ``far``; ``bytes_read`` from the beginning.
+    its last, where these stand as far apart as ``far``. ``repeated``: hashes of the ids that several
+    calls or results have. ``changes_steps``: whether later lines may say something of earlier calls.
+    ``bytes_read`` from the beginning.
     """
 
     def __init__(self, source: Source, has_subagents: bool, far: int) -> None:
         self.session: str | None = None
         self.agent_id: str | None = None
+        self.changes_steps = False
+        self._replies, self._calls = _Places(), _Places()
+        self._results, self._answers = _Places(), _Places()
         inside: list[Line] = []
-        replies, calls, results = _Places(), _Places(), _Places()
         ahead = copy(source)
         ahead.take_problems()  # this is the copy's own list from here on
         for line in lines(ahead):
-            message = line.message
             if line.is_sidechain and has_subagents:
                 inside.append(line)
-            elif message is not None and line.type in ("assistant", "user"):
+            elif line.message is not None and line.type in ("assistant", "user"):
                 self.session = line.session_id or self.session
                 self.agent_id = line.agent_id or self.agent_id
-                blocks = message.content if isinstance(message.content, list) else ()
-                if line.type == "user":
-                    if blocks and (call_id := blocks[0].tool_use_id) is not None:
-                        results.add(call_id, line.number)
-                    continue
-                for call_id in called_in(line, message):
-                    calls.add(call_id, line.number)
-                if message.id is not None and (line.plain is not None or not is_notice(line)):
-                    replies.add((message.id, message.model), line.number)
+                self._find_names(line, line.message)
+            elif line.attachment is not None and line.attachment.type in THINKING_CUTS:
+                self.changes_steps = True
         self.bytes_read = ahead.bytes_told
         self.others = [agent for agent in apart(inside) if agent.begins_at]
-        apart_from_each_other = replies.table().filter(pl.col("last") - pl.col("first") >= far)
-        self.last_lines = dict(apart_from_each_other.select("first", "last").iter_rows())
-        early = results.table().join(calls.table(), on="name", suffix="_call")
-        self._early = set(early.filter(pl.col("first") < pl.col("first_call"))["name"])
+        far_apart = self._replies.table().filter(pl.col("last") - pl.col("first") >= far)
+        self.last_lines = dict(far_apart.select("first", "last").iter_rows())
+        calls, answers = self._calls.table(), self._answers.table()
+        early = self._results.table().join(calls, on="name", suffix="_of_call")
+        self._early = set(early.filter(pl.col("first") < pl.col("first_of_call"))["name"])
+        self.repeated = set(pl.concat([calls, answers]).filter(pl.col("times") > 1)["name"])
+
+    def _find_names(self, line: Line, message: Message) -> None:
+        number = line.number
+        blocks = message.content if isinstance(message.content, list) else ()
+        for block in blocks:
+            if block.tool_use_id is not None:
+                self._answers.add(block.tool_use_id, number)
+        if line.data is not None:  # what is not as declared may yet name a call
+            for raw in as_array(as_object(line.record.get("message")).get("content")):
+                for name in (as_object(raw).get("tool_use_id"), as_object(raw).get("id")):
+                    if isinstance(name, str):
+                        self._answers.add(name, number)
+                        self._answers.add(name, number)
+        if line.type == "user":
+            if blocks and blocks[0].tool_use_id is not None:
+                self._results.add(blocks[0].tool_use_id, number)
+            return
+        for call_id in called_in(line, message):
+            self._calls.add(call_id, number)
+        if message.id is not None and (line.plain is not None or not is_notice(line)):
+            self._replies.add((message.id, message.model), number)
 
     def comes_later(self, call_id: str) -> bool:
         """Whether the call of that id stands behind its first result."""
@@ -80,8 +101,10 @@ class _Places:
         self._rows.clear()
 
     def table(self) -> pl.DataFrame:
-        """The first and the last line of each name."""
+        """The first and the last line of each name, and how often it is there."""
         self._pack()
         lines = pl.col("line")
         grouped = pl.concat(self._tables).group_by("name")
-        return grouped.agg(lines.first().alias("first"), lines.last().alias("last"))
+        return grouped.agg(
+            lines.first().alias("first"), lines.last().alias("last"), pl.len().alias("times")
+        )

@@ -7,7 +7,7 @@ twice.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from msgspec import Raw, Struct, field
 
@@ -212,7 +212,9 @@ class _Origin(Struct, gc=False):
 
 
 if TYPE_CHECKING:
-    _Bytes, _Lines, _Block = bytes | None, list["Line"] | None, Block | None
+    _Bytes: TypeAlias = bytes | None
+    _Lines: TypeAlias = list["Line"] | None
+    _Block: TypeAlias = Block | None
 else:  # what reading sets; no log can
     _Bytes = _Lines = _Block = None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Sized
+from collections.abc import Container, Sized
 from typing import Any, Final
 
 import polars as pl
@@ -57,6 +57,8 @@ class PlainLines:
     ) -> None:
         self._run, self._agent, self._notes = run, agent, notes
         self._edit_of, self._watched = edit_of, watched
+        self.repeated: Container[int] | None = None
+        """If known, hashes of the ids of several calls or results: others are done with an answer."""
         self._rows: dict[str, list[tuple[Any, ...]]] = {kind: [] for kind in _COLUMNS}
         self._columns: dict[str, list[list[Any]]] = {
             kind: [[] for _ in names] for kind, names in _COLUMNS.items()
@@ -101,7 +103,9 @@ class PlainLines:
         thought_at, agent, offered = run.thinking_seqs, self._agent, run.offered
         is_watched, edit_of, notes = any(self._watched), self._edit_of, self._notes
         thoughts, texts, calls, results = self._rows.values()
-        seq, step, until = run.seq, len(steps) - 1, self._until
+        repeated = self.repeated
+        seq, until = run.seq, self._until
+        step = run.handed_over.count + len(steps) - 1
         first: Any  # all that is read of a plain line it is known to have
         block: Any
         while groups and (block := (first := groups[0]).plain) is not None:
@@ -112,6 +116,8 @@ class PlainLines:
                     break
                 call_seq, tool, _ = known
                 unanswered.pop(call_seq, None)
+                if repeated is not None and hash(call_id) not in repeated:
+                    del by_id[call_id]
                 text, is_error, noted = block.content, block.is_error, first.tool_use_result
                 error_type = exit_code = truncated = seconds = None
                 if is_error or type(noted) is Outcome:

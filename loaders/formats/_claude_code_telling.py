@@ -43,6 +43,7 @@ from loaders.values import (
 )
 
 _HARNESS = "claude-code"
+_STEPS_AT_ONCE = 2_048
 _NO_COUNTS = (None, None, None, None)
 
 
@@ -69,9 +70,10 @@ class Telling:
         self.left_out: Counter[str] = Counter()
         self.notes = Notes()
         self.end: str | None = None
-        self.plain = PlainLines(
-            self.run, self.name, self.notes, self.edit_of, (self.early, awaited)
-        )
+        watched = (self.early, awaited)
+        self.plain = PlainLines(self.run, self.name, self.notes, self.edit_of, watched)
+        if agent.ahead is not None:
+            self.plain.repeated = agent.ahead.repeated
 
     def tell(self, groups: deque[Line]) -> None:
         """Tell what comes next and let go of it; what can't be told is a problem, not the rest."""
@@ -81,6 +83,9 @@ class Telling:
                     self.end = self.plain.tell(groups, self.history_edit, self.end)
                     if groups:
                         self._tell(groups.popleft())
+        are_final = self.agent.ahead is not None and not self.agent.ahead.changes_steps
+        if are_final and len(self.run.steps) > _STEPS_AT_ONCE:
+            self.run.hand_over_steps()
 
     def tell_rest(self) -> None:
         """Tell the rest of the agent's lines, and what is known at the end alone."""
