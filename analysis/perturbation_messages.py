@@ -97,12 +97,22 @@ _REFUSES = (
     r"missing |you (?:may|must) |error[: ]|fatal[: ]|"
     r"(?:line \d+: )?syntax error|parse error|read error|write error"
 )
-_PROGRAM = r"^(?:/bin/)?[\w./+-]{1,40}: (?:\(\d+\) )?"
+PROGRAM_LINE: Final = r"(?m)^(?:/bin/)?[\w./+-]+: [^\n]*"
+"""What a program says behind its name: matched by parts, since one expression for a name of so many
+letters of any script, and what may follow, is a large automaton: it takes 0.1 s and 30 MB to make."""
+LONGEST_PROGRAM: Final = 40
+"""Characters of a program's name, ``/bin/`` apart."""
+PROGRAMS_ERROR: Final = rf"^(?:\(\d+\) )?(?:[^\n]{{0,300}}[: (])?(?:{_ERRNO})\)?\s*$"
+"""``strerror`` behind what the program could not handle."""
+NUMBERED: Final = r"^\(\d+\) "
+PROGRAMS_USAGE: Final = rf"(?i)^(?:-\S+: )?(?:{_GETOPT})"
+"""``getopt``."""
+PROGRAMS_OBJECT: Final = r"^[\w./'-]+$"
+LONGEST_OBJECT: Final = 60
+"""Characters of what a program names before it says why it refuses."""
+PROGRAM_REFUSES: Final = rf"(?i)^(?:{_REFUSES})"
 SHELL: Final = (
-    # strerror behind a program's name and what it could not handle
-    rf"(?m){_PROGRAM}(?:[^\n]{{0,300}}[: (])?(?:{_ERRNO})\)?\s*$",
-    # getopt, and its hint
-    rf"(?mi){_PROGRAM}(?:-\S+: )?(?:{_GETOPT})",
+    # getopt's hint
     r"(?m)^Try '[^'\n]+ --?h(?:elp)?' for more information",
     # the parsers of shells; what stands before the colon may be any word of the command
     r"(?m)^[^\n]{0,200}: (?:-c: )?(?:line )?\d+: [^\n]{0,200}?"
@@ -112,8 +122,6 @@ SHELL: Final = (
     # interpreters of small programs name a line of theirs; clients of the web a number
     r"(?m)^(?:/usr)?(?:/bin/)?(?:[gmn]?awk|g?sed|jq|bc|perl): (?:-e expression #\d+, char \d+:|(?:cmd\. )?(?:line:? ?)\d+:|error)",
     r"(?m)^curl: \(\d+\) |^wget: \S|^\S+ \S+ ERROR \d{3}: ",
-    # a program that names itself and refuses
-    rf"(?mi){_PROGRAM}(?:[\w./'-]{{1,60}}: )?(?:{_REFUSES})",
 )
 DIAGNOSIS: Final = r"(?m)^[\w./+-]{1,60}: (?:line )?\S|^Traceback |^(?i:error|fatal)\b"
 """A line with which programs begin an error message: their name and a colon."""

@@ -308,7 +308,9 @@ def _failures(table: pl.DataFrame) -> list[pl.DataFrame]:
         "the response begins with a refusal": _matching(
             silent.filter(~pl.col("quotes")), said.REFUSED
         ),
-        "a program names itself and says why it could not": _matching(programs, said.SHELL),
+        "a program names itself and says why it could not": programs.filter(
+            _any_of(said.SHELL) | programs_say_why(programs["ends"])
+        ),
         "a line that compilers, build tools or test runners begin a failure with": _matching(
             builds, (*said.BUILD, *said.TESTS)
         ),
@@ -347,6 +349,34 @@ def _failures(table: pl.DataFrame) -> list[pl.DataFrame]:
 
 
 def _matching(table: pl.DataFrame, patterns: Sequence[str]) -> pl.DataFrame:
-    if table.is_empty():
-        return table
-    return table.filter(pl.any_horizontal(pl.col("ends").str.contains(one) for one in patterns))
+    return table if table.is_empty() else table.filter(_any_of(patterns))
+
+
+def _any_of(patterns: Sequence[str]) -> pl.Expr:
+    return pl.any_horizontal(pl.col("ends").str.contains(one) for one in patterns)
+
+
+def programs_say_why(texts: pl.Series) -> pl.Series:
+    """Whether a line of each text is a program's name, and why the program could not do what was asked."""
+    lines = (
+        pl.select(texts.str.extract_all(said.PROGRAM_LINE).alias("line"))
+        .with_row_index("place")
+        .explode("line", empty_as_null=False)
+        .drop_nulls()
+        .with_columns(pl.col("line").str.splitn(": ", 2).struct.rename_fields(["program", "says"]))
+        .select("place", pl.col("line").struct.unnest())
+    )
+    program, says = pl.col("program"), pl.col("says").str.replace(said.NUMBERED, "")
+    is_program = program.str.strip_prefix("/bin/").str.len_chars() <= said.LONGEST_PROGRAM
+    parts = says.str.splitn(": ", 2).struct
+    is_object = parts[0].str.contains(said.PROGRAMS_OBJECT) & (
+        parts[0].str.len_chars() <= said.LONGEST_OBJECT
+    )
+    why = lines.filter(
+        is_program,
+        pl.col("says").str.contains(said.PROGRAMS_ERROR)
+        | says.str.contains(said.PROGRAMS_USAGE)
+        | says.str.contains(said.PROGRAM_REFUSES)
+        | (is_object & parts[1].str.contains(said.PROGRAM_REFUSES)),
+    )
+    return pl.int_range(len(texts), eager=True).is_in(why["place"].unique().implode())

@@ -16,12 +16,20 @@ from test_perturbations import FIRES
 
 import loaders
 from analysis import perturbation_messages as said
-from analysis.perturbation_rules import alone
+from analysis.perturbation_rules import alone, programs_say_why
 from analysis.signals import responses
 
 SINGLE = ("TRACEBACK", "EXCEPTION", "SAYS_ERROR", "TIMED_OUT", "TRUNCATION", "INJECTION", "ZERO_WIDTH",
           "NO_OP", "CONTROL", "FROM_CACHE", "STATUS")  # fmt: skip
+_NAMED = r"^(?:/bin/)?[\w./+-]{1,40}: (?:\(\d+\) )?"
+PROGRAMS = {
+    "error": rf"(?m){_NAMED}(?:[^\n]{{0,300}}[: (])?(?:{said._ERRNO})\)?\s*$",
+    "usage": rf"(?mi){_NAMED}(?:-\S+: )?(?:{said._GETOPT})",
+    "refuses": rf"(?mi){_NAMED}(?:[\w./'-]{{1,60}}: )?(?:{said._REFUSES})",
+}
+"""What ``programs_say_why`` finds, each as one expression."""
 PATTERNS = {
+    **PROGRAMS,
     **{name: getattr(said, name) for name in SINGLE},
     **{
         f"{name} {number}": pattern
@@ -48,6 +56,42 @@ def test_what_a_rule_matches_is_looked_at(name: str) -> None:
     matched = texts.filter(texts.str.contains(PATTERNS[name]))
     assert len(matched) >= 3
     assert matched.filter(~matched.str.contains(said.NEEDED)).to_list() == []
+
+
+def test_programs_are_read_by_parts_as_by_one_expression() -> None:
+    """Around each limit, with what stands before and behind, and with one of the parts spoilt."""
+    errors = (
+        "No such file or directory",
+        "cannot open",
+        "invalid option -- x",
+        "error: gone",
+        "you may",
+    )
+    names = ("ls", "/bin/sh", "a" * 40, "a" * 41, "/bin/" + "b" * 40, "/bin/" + "b" * 41, "/bin/", "né.x+-",
+             "two words", "", "x:")  # fmt: skip
+    between = ("", "(3) ", "(x) ", "file: ", "it's: ", "--bar: ", "c" * 60 + ": ", "c" * 61 + ": ", "two words: ",
+               "d " * 149 + "'x': ", "d " * 149 + "'x'y: ", "(3) x: ", "x: y: ", "error: ", "(")  # fmt: skip
+    around = (
+        ("", ""),
+        ("before\n", "\nbehind"),
+        ("before", ""),
+        ("", ")"),
+        ("", "  \r\n"),
+        ("", " x"),
+    )
+    texts = pl.Series(
+        f"{before}{name}: {what}{error}{behind}"
+        for name in names
+        for what in between
+        for error in errors
+        for before, behind in around
+    )
+    one = pl.any_horizontal(pl.col("text").str.contains(pattern) for pattern in PROGRAMS.values())
+    expected = pl.DataFrame({"text": texts}).select(one).to_series()
+    assert 0.2 < expected.mean() < 0.8  # pyright: ignore[reportOperatorIssue]
+    wrong = texts.filter(programs_say_why(texts) != expected)
+    assert wrong.to_list() == []
+    assert programs_say_why(pl.Series([None, "", "x: cannot go"])).to_list() == [False, False, True]
 
 
 def test_most_texts_are_not_looked_at() -> None:
