@@ -11,7 +11,7 @@ time where its log is pooled, and in time linear in its size where it is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -150,12 +150,12 @@ class Conversation:
         self.ranges: list[Range] = []
         self.edit: str | None = None
         self._register = register
-        self._keys: list[int] = []
+        self._keys: Sequence[int] = range(0)
         self._seen = Seen(register)
         self._ever: set[int] = set()
 
     def follow(
-        self, keys: list[int], locate: Callable[[int, Seen], Numbers], compaction: str | None
+        self, keys: Sequence[int], locate: Callable[[int, Seen], Numbers], compaction: str | None
     ) -> None:
         """Go on to the input of the next call, given as numbers of pooled messages.
 
@@ -229,12 +229,14 @@ class Conversation:
         return tuple(chain.from_iterable(told[number].thinking for number in numbers))
 
 
-def common_prefix(old: list[Any], new: list[Any]) -> int:
+def common_prefix(old: Sequence[Any], new: Sequence[Any]) -> int:
     """How many items both lists begin with; compared by halves, in one pass at C's speed.
 
     >>> common_prefix([1, 2, 3, 4], [1, 2, 5])
     2
     """
+    if type(old) is not type(new):  # a range and a list are never equal
+        old, new = [*old], [*new]
     low, high = 0, min(len(old), len(new))
     if new[:high] == old:  # as nearly always: the history went on
         return high

@@ -6,6 +6,7 @@ from collections import Counter
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from msgspec import UNSET
 
 from loaders.context import ThinkingWitness
@@ -14,7 +15,7 @@ from loaders.formats._inspect_context import Numbers, Register, Seen
 from loaders.formats._inspect_facts import Compactions
 from loaders.formats._inspect_parts import Scope, duration_of, pieces, response, thinking_of
 from loaders.formats._inspect_records import NOTHING, Message, ToolCall, ToolEvent, opened
-from loaders.formats._inspect_sample import Sample, is_reference
+from loaders.formats._inspect_sample import Sample
 from loaders.run import Run
 from loaders.values import Object, as_json, as_name, as_object, as_text, as_time, is_array
 
@@ -153,9 +154,8 @@ class Messages:
                 if _is_plain(text):  # as nearly always
                     run.message(text, where, actor=actor, at=at)
                     continue
-            logged, part = part.get("reasoning"), resolve(part)
             if kind == "reasoning":
-                thought = thinking_of(part)
+                thought = thinking_of(part, resolve)
                 if thought is not None:
                     text, state, signature, contents = thought
                     seq = run.thinking(
@@ -163,9 +163,11 @@ class Messages:
                     )
                     thinking.append(seq)
                     self.witness.emitted(seq, *contents)
-                    if is_reference(logged) and str(part.get("reasoning")).strip():
-                        self.references[seq] = f'"{logged}"'.encode()
+                    logged = part["reasoning"] if state == "text" else text
+                    if logged is not text and not str(text).isspace():
+                        self.references[seq] = msgspec.json.encode(logged)
                 continue
+            part = resolve(part)
             for kind, columns, contents in pieces(part):
                 if kind == "thinking":
                     thinking.append(run.thinking(pos=where, actor=actor, at=at, **columns))

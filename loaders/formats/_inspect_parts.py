@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -104,7 +104,10 @@ def _nested(event: Event, pos: str, scope: Scope) -> tuple[list[Any], Scope]:
 
 
 def pieces(part: Object) -> Iterator[tuple[str, Object, list[str]]]:
-    """The events that a content part becomes: kind, columns, and what proves a thinking block."""
+    """The events that a content part becomes: kind, columns, and what proves a thinking block.
+
+    References in it are resolved.
+    """
     kind = as_text(part.get("type"))
     if kind == "text" or kind is None:
         for is_thinking, text in split_think_tags(as_text(part.get("text")) or ""):
@@ -114,7 +117,7 @@ def pieces(part: Object) -> Iterator[tuple[str, Object, list[str]]]:
                 refused = "refusal" if part.get("refusal") is True else None
                 yield "message", {"text": text, "error_type": refused}, []
     elif kind == "reasoning":
-        thought = thinking_of(part)
+        thought = thinking_of(part, lambda value: value)
         if thought is not None:
             text, state, signature, contents = thought
             yield "thinking", {"text": text, "state": state, "signature": signature}, contents
@@ -130,10 +133,11 @@ Thought = tuple[str | None, str, str | None, list[str]]
 """Text, state and signature of a thinking block, and the contents that prove it was sent back."""
 
 
-def thinking_of(part: Object) -> Thought | None:
-    """The thinking block that a reasoning part holds, if any."""
-    text, summary = as_text(part.get("reasoning")), as_text(part.get("summary"))
-    signature = as_text(part.get("signature"))
+def thinking_of(part: Object, resolve: Callable[[Any], Any]) -> Thought | None:
+    """The thinking block that a reasoning part holds, if any, with references resolved."""
+    text, summary, signature = (
+        as_text(resolve(part.get(key))) for key in ("reasoning", "summary", "signature")
+    )
     contents = [content for content in (text, summary, signature) if content]
     if signature:
         contents += _openrouter_details(signature)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Raw
@@ -20,9 +20,9 @@ class Turns:
 
     def __init__(self) -> None:
         self.places: list[Range] = []
-        self._items: list[Any] = []
+        self._items: Sequence[Any] = ()
 
-    def follow(self, items: list[Any], is_reply: Callable[[Any], bool]) -> int:
+    def follow(self, items: Sequence[Any], is_reply: Callable[[Any], bool]) -> int:
         """Go on to a new version of the list; returns how many turns at its start stay the same."""
         places, kept = self.places, common_prefix(self._items, items)
         first = kept
@@ -57,7 +57,7 @@ class Requests:
         self._all_found: set[int] = set()
         self._has_lost = False
 
-    def follow(self, request: list[int], conversation: Conversation) -> tuple[set[int], bool]:
+    def follow(self, request: Sequence[int], conversation: Conversation) -> tuple[set[int], bool]:
         """The thinking found in the next call's request; whether some of its replies lost theirs."""
         kept = min(
             self._input.follow(conversation.messages, conversation.is_reply),
@@ -81,7 +81,9 @@ class Requests:
             self._has_lost |= len(found) < len(thinking)
         return self._all_found, self._has_lost
 
-    def _unpaired(self, request: list[int], conversation: Conversation) -> tuple[set[int], bool]:
+    def _unpaired(
+        self, request: Sequence[int], conversation: Conversation
+    ) -> tuple[set[int], bool]:
         expected = set(conversation.thinking(0, len(conversation.messages)))
         found: set[int] = set()
         for start, stop in self._request.places if expected else ():
@@ -96,7 +98,7 @@ class Requests:
         self._found, self._lacking, self._all_found, self._has_lost = [], [], set(), False
         return found & expected, len(found & expected) < len(expected)
 
-    def _search(self, thinking: Numbers, request: list[int]) -> set[int]:
+    def _search(self, thinking: Numbers, request: Sequence[int]) -> set[int]:
         """Which of this thinking these messages of a request hold."""
         found = self._referred_to(thinking, request)
         among = [seq for seq in thinking if seq not in found]
@@ -105,7 +107,7 @@ class Requests:
             found |= self._witness.found_in(parts, among=among)
         return found
 
-    def _referred_to(self, thinking: Numbers, request: list[int]) -> set[int]:
+    def _referred_to(self, thinking: Numbers, request: Sequence[int]) -> set[int]:
         """Thinking whose text is stored apart, to which the request refers as the reply did."""
         parts = (self._sample.requests[number] for number in request)
         texts = [bytes(part) for part in parts if isinstance(part, Raw)]

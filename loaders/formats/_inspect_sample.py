@@ -32,7 +32,6 @@ from loaders.jsontext import decode
 from loaders.values import Object, as_array, as_object, as_text, is_array
 
 _REFERENCES = ("attachment://", "tc://")
-_REFERENCE = re.compile(r"(?:attachment|tc)://[0-9a-zA-Z]+")
 _MARKS = (b'"attachment:', b'"tc:', b"\\u00")
 _REQUEST_KEYS = ("messages", "contents", "input", "inputs", "prompt")
 _CHUNK = re.compile(r"^(?P<start>\d+)\.json$")
@@ -138,7 +137,7 @@ class Sample:
 
     # ------------------------------------------------------------------ what calls were given
 
-    def input_of(self, event: ModelEvent, pos: str) -> list[int]:
+    def input_of(self, event: ModelEvent, pos: str) -> Sequence[int]:
         """Numbers in ``pool`` of the messages that a model event was given."""
         if not event.input:
             return _expanded(event.input_refs, len(self.pool.items))
@@ -155,7 +154,7 @@ class Sample:
             numbers.append(number)
         return numbers
 
-    def request_of(self, event: ModelEvent) -> list[int] | None:
+    def request_of(self, event: ModelEvent) -> Sequence[int] | None:
         """Numbers of the messages that went over the wire; None if not logged."""
         call = event.call
         if call is None or not is_request(call.request):
@@ -185,11 +184,6 @@ class Sample:
         if number == len(self.requests):
             self.requests.append(item)
         return number
-
-
-def is_reference(value: Any) -> bool:
-    """Whether a value is a reference to an attachment and nothing that JSON writes otherwise."""
-    return isinstance(value, str) and _REFERENCE.fullmatch(value) is not None
 
 
 def may_refer(data: bytes) -> bool:
@@ -228,7 +222,7 @@ def _chunks(
     return chunks
 
 
-def _expanded(references: Any, size: int) -> list[int]:
+def _expanded(references: Any, size: int) -> Sequence[int]:
     """The numbers in half-open ranges, cut to the size of the pool that they point into.
 
     Where thinking is stripped there are as many ranges as messages, in every event: kept plain.
@@ -238,5 +232,8 @@ def _expanded(references: Any, size: int) -> list[int]:
         if is_array(reference) and len(reference) == 2:
             start, stop = reference
             if type(start) is int and type(stop) is int:
-                numbers.extend(range(max(0, start), min(stop, size)))
+                found = range(max(0, start), min(stop, size))
+                if len(references) == 1:
+                    return found
+                numbers.extend(found)
     return numbers
