@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections import deque
 from pathlib import Path
@@ -131,6 +132,28 @@ def test_files_read_twice_are_the_same(tmp_path: Path, rare: float) -> None:
             path = tmp_path / name
             path.write_text(session(seed, 200, rare, subagents=0.1 * (seed % 2)))
             same(after_a_look_ahead(path, groups_at_once=4 + seed), tables(path))
+
+
+def test_packed_files_are_as_long_as_what_they_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.jsonl.gz"
+    path.write_bytes(gzip.compress(session(2, 600, 0.1).encode("utf-8", "surrogatepass")))
+    whole = tables(path)
+    looked: list[Ahead] = []
+
+    class Looking(Ahead):
+        def __init__(self, source: Source, has_subagents: bool, far: int) -> None:
+            super().__init__(source, has_subagents, far)
+            looked.append(self)
+
+    monkeypatch.setattr(claude_code, "Ahead", Looking)
+    monkeypatch.setattr(claude_code, "_LONG", 0)
+    monkeypatch.setattr(claude_code, "_VERY_LONG", 2 * path.stat().st_size)
+    monkeypatch.setattr(claude_code, "_GROUPS_AT_ONCE", 64)
+    monkeypatch.setattr(Builder, "hands_over", True)
+    same(tables(path), whole)
+    assert len(looked) == 1
 
 
 def test_lines_far_apart_are_told_together(tmp_path: Path) -> None:

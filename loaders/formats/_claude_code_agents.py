@@ -52,7 +52,7 @@ _Call = tuple[str, str | None]
 
 
 class Late(Exception):
-    """A line changes what has been told of the lines long before it."""
+    """What was told without a look ahead was told too early: it is to be told anew."""
 
 
 class Agent:
@@ -168,7 +168,7 @@ class Agent:
 
     def _add_reply(self, line: Line, message: Message) -> None:
         block = line.plain
-        if block is None or block.id is not None:
+        if block is None or block.id is not None:  # mostly there is no call in a line
             for call_id in called_in(line, message):
                 self._ids.add(call_id)
                 if call_id in self._orphans:

@@ -19,6 +19,8 @@ _EDITS = {
     "clear_tool_uses": "truncated",
     "compact": "compacted",
 }
+HARNESS = "claude-code"
+"""The actor of what no model and no human did."""
 NOTHING = Raw()
 """Stands where a line lacks a field that is left undecoded."""
 

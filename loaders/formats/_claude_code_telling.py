@@ -7,20 +7,26 @@ from datetime import datetime
 from typing import Any
 
 from loaders.builder import Builder
-from loaders.dialects.anthropic import system_text, write_block
+from loaders.dialects.anthropic import write_block
 from loaders.formats._claude_code_agents import (
     COMMANDS,
     COMPACTIONS,
-    HOOK_FAILURES,
     INTERRUPT,
-    THINKING_CUTS,
     Agent,
     Awaited,
     is_notice,
-    kind_of,
 )
-from loaders.formats._claude_code_lines import Block, Line, Message, Outcome, Usage, described
-from loaders.formats._claude_code_notes import Notes, record_of, without_bytes
+from loaders.formats._claude_code_attachments import tell_attachment
+from loaders.formats._claude_code_lines import (
+    HARNESS,
+    Block,
+    Line,
+    Message,
+    Outcome,
+    Usage,
+    described,
+)
+from loaders.formats._claude_code_notes import Notes, record_of
 from loaders.formats._claude_code_plain import (
     NOTHING_NOTED,
     SPAWNERS,
@@ -33,16 +39,12 @@ from loaders.sources import Source
 from loaders.values import (
     Object,
     as_array,
-    as_float,
-    as_int,
     as_json,
     as_name,
     as_object,
     as_text,
-    is_array,
 )
 
-_HARNESS = "claude-code"
 _STEPS_AT_ONCE = 2_048
 _NO_COUNTS = (None, None, None, None)
 
@@ -57,7 +59,7 @@ class Telling:
         self.run: Run = out.trajectory(
             native_id=agent.key,
             pos=agent.begins_at,
-            framework=_HARNESS,
+            framework=HARNESS,
             framework_version=first.version,
         )
         self.run.environment(cwd=first.cwd, git_branch=first.git_branch)
@@ -109,7 +111,7 @@ class Telling:
         elif line.type == "system":
             self._tell_system(line)
         else:
-            self._tell_attachment(line)
+            tell_attachment(self, line)
 
     # ------------------------------------------------------------------ replies
 
@@ -182,13 +184,13 @@ class Telling:
         if line.type == "assistant":
             self.run.message(text, pos, at=at)
         elif line.is_compact_summary:
-            self.run.event("compaction", text, pos, actor=_HARNESS, at=at)
+            self.run.event("compaction", text, pos, actor=HARNESS, at=at)
             self.history_edit = "compacted"
         elif text.startswith(INTERRUPT):
             self.run.event("error", text, pos, actor="user", error_type="interrupted", at=at)
             self.end = "interrupted"
         elif line.is_meta:
-            self.run.event("user", text, pos, actor=line.actor or _HARNESS, at=at)
+            self.run.event("user", text, pos, actor=line.actor or HARNESS, at=at)
         else:
             self.run.user(text, pos, actor=line.actor, at=at)
             if not text.startswith(COMMANDS):
@@ -208,15 +210,16 @@ class Telling:
         texts = [block.text for block in message.blocks if block.text]
         text = message.content if isinstance(message.content, str) else "\n".join(texts)
         if line.is_api_error_message:
-            self._tell_error(line, text, line.call_error or "api_error")
+            self.tell_error(line, text, line.call_error or "api_error")
             self.end = "api_error"
         else:
             self.run.event(
-                "other", text, line.pos, actor=_HARNESS, error_type="synthetic", at=line.at
+                "other", text, line.pos, actor=HARNESS, error_type="synthetic", at=line.at
             )
 
-    def _tell_error(self, line: Line, text: str | None, kind: str, **more: Any) -> None:
-        more = {"actor": _HARNESS, **more}
+    def tell_error(self, line: Line, text: str | None, kind: str, **more: Any) -> None:
+        """An error that the harness logged, unless ``more`` names another actor."""
+        more = {"actor": HARNESS, **more}
         self.run.event("error", text, line.pos, error_type=kind, at=line.at, **more)
 
     # ------------------------------------------------------------------ user lines
@@ -269,7 +272,7 @@ class Telling:
             called = None if call_id is None else self.run.calls.latest(call_id)
             self.run.spawned(child, seq if called is None else called)
 
-    # ------------------------------------------------------------------ system lines, attachments
+    # ------------------------------------------------------------------ system lines
 
     def _tell_system(self, line: Line) -> None:
         self.records.append(line)
@@ -284,95 +287,21 @@ class Telling:
             for summary in line.more or ():
                 self._tell_content(summary)
             if self.run.seq == before:
-                self.run.event("compaction", content, line.pos, actor=_HARNESS, at=line.at)
+                self.run.event("compaction", content, line.pos, actor=HARNESS, at=line.at)
             if self.history_edit != "compacted":  # what is compacted stays so
                 self.history_edit = COMPACTIONS[kind]
         elif kind == "local_command":
-            self.run.event("user", content, line.pos, actor=_HARNESS, at=line.at)
+            self.run.event("user", content, line.pos, actor=HARNESS, at=line.at)
         elif kind == "stop_hook_summary":
             errors = [as_text(e) or as_json(e) or "" for e in as_array(record.get("hookErrors"))]
             if record.get("preventedContinuation") is True:
                 errors.append(as_text(record.get("stopReason")) or "continuation prevented")
             if errors:
-                self._tell_error(line, "\n".join(errors), "hook_error")
+                self.tell_error(line, "\n".join(errors), "hook_error")
         else:
             error = record.get("error") or record.get("cause")
             text, own_kind = described(error)
-            self._tell_error(line, text or content or as_json(error), own_kind or kind)
-
-    def _tell_attachment(self, line: Line) -> None:
-        attachment = as_object(line.record.get("attachment"))
-        kind = line.attachment.type if line.attachment else ""
-        if kind == "queued_command":
-            self._tell_queued(line, attachment)
-        elif kind == "prompt_snapshot":
-            self._tell_prompt(line, attachment)
-        elif kind == "environment":
-            snapshot = as_object(attachment.get("snapshot"))
-            names = ("platform", "shell", "osVersion", "isWorktree", "isGitRepo")
-            self.run.environment(**{name: snapshot.get(name) for name in names})
-            if line.rendered:
-                self._tell_other(line, attachment, kind)
-        elif kind in HOOK_FAILURES:
-            blocking = as_object(attachment.get("blockingError")).get("blockingError")
-            words = (blocking, attachment.get("stderr"), attachment.get("content"))
-            milliseconds = as_float(attachment.get("durationMs"))
-            self._tell_error(
-                line,
-                next((text for word in words if (text := as_text(word))), None),
-                kind,
-                actor=as_text(attachment.get("hookName")) or _HARNESS,
-                exit_code=as_int(attachment.get("exitCode")),
-                duration_s=None if milliseconds is None else milliseconds / 1000,
-            )
-        else:
-            self._tell_other(line, attachment, kind)
-
-    def _tell_queued(self, line: Line, attachment: Object) -> None:
-        """What reached the model in the middle of a turn."""
-        prompt, pos = attachment.get("prompt"), f"{line.pos}/attachment/prompt"
-        kind = as_text(as_object(attachment.get("origin")).get("kind"))
-        actor = None if kind == "human" else kind
-        if is_array(prompt):
-            for index, block in enumerate(prompt):
-                more = {"actor": actor, "at": line.at}
-                write_block(self.run, block, f"{pos}/{index}", role="user", **more)
-        else:
-            self.run.event("user", as_text(prompt), pos, actor=actor, at=line.at)
-
-    def _tell_prompt(self, line: Line, attachment: Object) -> None:
-        """System prompt and tool definitions, which late versions write down."""
-        if is_array(attachment.get("tools")):
-            tools = [as_object(tool) for tool in attachment["tools"]]
-            self.run.tools(
-                (as_text(t.get("name")), as_text(t.get("description")), t.get("schema"))
-                for t in tools
-            )
-        prompt = attachment.get("systemPrompt")
-        if prompt is not None:
-            blocks = [{"text": part} for part in prompt] if is_array(prompt) else prompt
-            self.run.system(system_text(blocks), f"{line.pos}/attachment/systemPrompt", at=line.at)
-
-    def _tell_other(self, line: Line, attachment: Object, kind: str) -> None:
-        """What the harness put before the model, or says that it kept from it."""
-        cuts_thinking, rendered = kind in THINKING_CUTS, line.rendered_text
-        if not rendered and not any(value for key, value in attachment.items() if key != "type"):
-            self.left_out[kind_of(line)] += 1
-            return
-        is_rendered = bool(rendered) and not cuts_thinking
-        self.run.event(
-            "other",
-            rendered if is_rendered else as_json(without_bytes(attachment)),
-            f"{line.pos}/rendered" if is_rendered else f"{line.pos}/attachment",
-            actor=_HARNESS,
-            error_type=kind,
-            at=line.at,
-        )
-        request = as_text(attachment.get("requestId")) if cuts_thinking else None
-        if request is not None:
-            self.edit_of[request] = "thinking_dropped"
-            if (number := self.notes.step_of.get(request)) is not None:
-                self.run.update_step(number, history_edit="thinking_dropped")
+            self.tell_error(line, text or content or as_json(error), own_kind or kind)
 
     # ------------------------------------------------------------------ the whole run
 

@@ -93,19 +93,20 @@ def read(source: Source, out: Builder) -> None:
             beside = source.beside(f"agent-{name_of_agent}.meta.json")
             note = as_object(beside.json()) if beside else {}
     session = Session(source, out, name_of_agent, note)
-    if source.size < _LONG:
-        session.tell_when_read()
-    elif out.hands_over and source.size >= _VERY_LONG:
-        session.tell_after_a_look_ahead()
-    else:
-        problems = source.problems.copy()
+    size, problems = source.size, source.problems.copy()
+    if size >= _LONG and not (out.hands_over and size >= _VERY_LONG):
         try:
             with out.revocable(by=Late):
                 session.tell_while_reading()
+            return
         except Late:
+            size = max(size, source.bytes_told)  # packed it was smaller
             source.take_problems()
-            source.problems = problems
-            Session(source, out, name_of_agent, note).tell_when_read()
+            source.problems, source.bytes_told = problems, 0
+    if out.hands_over and size >= _VERY_LONG:
+        session.tell_after_a_look_ahead()
+    else:
+        session.tell_when_read()
 
 
 class Session:
@@ -122,8 +123,9 @@ class Session:
     def tell_when_read(self) -> None:
         """Tell all runs after the last line, whatever belongs together."""
         main, inside = Agent(note=self._note), list[Line]()
+        has_subagents = self._name_of_agent is None
         for line in lines(self._source):
-            if self._is_inside(line):
+            if line.is_sidechain and has_subagents:
                 inside.append(line)
             else:
                 main.add(line)
@@ -136,12 +138,14 @@ class Session:
     def tell_while_reading(self, ahead: Ahead | None = None) -> None:
         """The same, line after line: a decoded line that is told at once costs half of one that is kept.
 
-        Without ``ahead``, raises ``Late`` where the lines that belong together stand too far apart.
+        Without ``ahead``, raises ``Late`` where lines that belong together stand too far apart, and where
+        there are so many that what they tell must be handed over.
         """
         main, inside, telling = Agent(note=self._note, ahead=ahead), list[Line](), None
+        has_subagents = self._name_of_agent is None
         awaited = waiting_for_calls(ahead.others if ahead else ())
         for line in lines(self._source):
-            if self._is_inside(line):
+            if line.is_sidechain and has_subagents:
                 if ahead is None and line.agent_id is None:
                     raise Late  # only its whole tree tells which agent's it is
                 if ahead is None:
@@ -149,6 +153,9 @@ class Session:
                 continue
             main.add(line)
             if len(main.groups) >= _GROUPS_AT_ONCE and main.first is not None:
+                is_too_much = self._out.hands_over and self._source.bytes_told >= _VERY_LONG
+                if is_too_much and ahead is None:
+                    raise Late
                 telling = telling or self._telling_of(main, awaited, ahead)
                 telling.tell(main.let_go(line.number))
         if telling is None and main.begins_at:
@@ -164,10 +171,6 @@ class Session:
         ahead = Ahead(self._source, self._name_of_agent is None, _GROUPS_AT_ONCE)
         self._source.bytes_to_tell = ahead.bytes_read
         self.tell_while_reading(ahead)
-
-    def _is_inside(self, line: Line) -> bool:
-        """Whether a line is of a subagent inside the session."""
-        return line.is_sidechain is True and self._name_of_agent is None
 
     def _tell_others(self, agents: Iterable[Agent], awaited: Awaited) -> None:
         for agent in agents:
