@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -34,6 +35,14 @@ def tables(path: Path) -> Tables:
 def same(one: Tables, other: Tables) -> None:
     for name, table in one.items():
         assert table.equals(other[name]), name
+
+
+def some_sessions(folder: Path, rare: float) -> Iterator[Path]:
+    """Sessions with and without subagents inside, and logs of subagents."""
+    for seed in range(6):
+        path = folder / (f"agent-{seed}.jsonl" if seed % 3 == 2 else f"{seed}.jsonl")
+        path.write_text(session(seed, 200, rare, subagents=0.1 * (seed % 2)))
+        yield path
 
 
 def one_by_one(path: Path) -> Tables:
@@ -103,13 +112,10 @@ def while_reading(path: Path, groups_at_once: int) -> tuple[Tables, int]:
 @pytest.mark.parametrize("rare", [0.0, 0.01, 0.1, 0.5])
 def test_lines_told_while_reading_are_the_same(tmp_path: Path, rare: float) -> None:
     given_up: list[int] = []
-    for seed in range(8):
-        for name in (f"{seed}.jsonl", f"agent-{seed}.jsonl"):
-            path = tmp_path / name
-            path.write_text(session(seed, 200, rare, subagents=0.1 * (seed % 2)))
-            read, times = while_reading(path, groups_at_once=4 + seed)
-            same(read, tables(path))
-            given_up.append(times)
+    for path in some_sessions(tmp_path, rare):
+        read, times = while_reading(path, groups_at_once=6)
+        same(read, tables(path))
+        given_up.append(times)
     assert 0 in given_up or rare > 0.1, "told while reading"
     assert 1 in given_up, "and told anew where that was too early"
 
@@ -127,11 +133,8 @@ def after_a_look_ahead(path: Path, groups_at_once: int) -> Tables:
 
 @pytest.mark.parametrize("rare", [0.0, 0.01, 0.1, 0.5])
 def test_files_read_twice_are_the_same(tmp_path: Path, rare: float) -> None:
-    for seed in range(8):
-        for name in (f"{seed}.jsonl", f"agent-{seed}.jsonl"):
-            path = tmp_path / name
-            path.write_text(session(seed, 200, rare, subagents=0.1 * (seed % 2)))
-            same(after_a_look_ahead(path, groups_at_once=4 + seed), tables(path))
+    for path in some_sessions(tmp_path, rare):
+        same(after_a_look_ahead(path, groups_at_once=6), tables(path))
 
 
 def test_packed_files_are_as_long_as_what_they_hold(

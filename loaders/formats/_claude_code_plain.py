@@ -28,6 +28,7 @@ NOTHING_NOTED: Final = Outcome()
 _EXIT_CODE = re.compile(r"Exit code (\d{1,9})\b")
 _NO_COUNTS: Final = (None, None, None, None)
 _ROWS_AT_ONCE: Final = 4_096
+_ROWS_IN_CACHE: Final = 256
 _COLUMNS: Final = {
     "thinking": ("seq", "step", "text", "thinking_state", "signature", "started_at", "line"),
     "message": ("seq", "step", "text", "started_at", "line"),
@@ -63,7 +64,7 @@ class PlainLines:
         self._columns: dict[str, list[list[Any]]] = {
             kind: [[] for _ in names] for kind, names in _COLUMNS.items()
         }
-        self._until = _ROWS_AT_ONCE
+        self._until, self._turn_at = _ROWS_AT_ONCE, _ROWS_IN_CACHE
         run.hand_in = self.hand_in
 
     def hand_in(self) -> None:
@@ -215,7 +216,9 @@ class PlainLines:
             if seq >= until:
                 self.hand_in()
                 until = self._until = seq + _ROWS_AT_ONCE
-        self._turn()
+        if seq >= self._turn_at:
+            self._turn()
+            self._turn_at = seq + _ROWS_IN_CACHE
         run.told_elsewhere(seq)
         return end
 

@@ -59,6 +59,10 @@ def lines(source: Source) -> Iterator[Line]:
                 if block.type == "tool_use":
                     block.arguments = str(block.input, "utf-8", "replace") or None
                     block.input = NOTHING
+                elif block.type == "tool_result":
+                    if type(block.content) is list:  # of texts alone, it is as good as one
+                        text, media = block.text_and_media
+                        block.content = block.content if media else text
                 elif block.type not in _DECLARED_BLOCKS:
                     line.data = data
             if len(content) == 1 and line.data is None and _is_plain(line, message, content[0]):

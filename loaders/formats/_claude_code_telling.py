@@ -82,7 +82,8 @@ class Telling:
         while groups:
             with self.out.record(None):
                 while groups:
-                    self.end = self.plain.tell(groups, self.history_edit, self.end)
+                    if groups[0].plain is not None:
+                        self.end = self.plain.tell(groups, self.history_edit, self.end)
                     if groups:
                         self._tell(groups.popleft())
         are_final = self.agent.ahead is not None and not self.agent.ahead.changes_steps
