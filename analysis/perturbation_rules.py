@@ -23,16 +23,16 @@ def first_look(table: pl.DataFrame) -> pl.DataFrame:
     to nothing. One search goes through all texts; only the close ones, few in most logs, are for the rules.
     """
     text = pl.col("text").fill_null("")
-    begun = pl.col("text").str.strip_chars_start()
+    stripped = text.str.strip_chars()
     table = table.join(
         of_tools(table, family=family_of(pl.col("tool"))),
         on="tool", how="left", nulls_equal=True, maintain_order="left",
     ).with_columns(
         text.str.len_chars().alias("chars"),
-        (begun.str.starts_with("{") | begun.str.starts_with("[")).fill_null(value=False).alias("json_like"),
+        (stripped.str.starts_with("{") | stripped.str.starts_with("[")).alias("json_like"),
         (
             text.str.contains(said.NEEDED)
-            | (text.str.strip_chars().str.len_bytes() <= said.LONGEST_NOTHING)
+            | (stripped.str.len_bytes() <= said.LONGEST_NOTHING)
             | pl.col("is_error").fill_null(value=False)
             | (pl.col("exit_code") != 0).fill_null(value=False)
             | pl.col("truncated").fill_null(value=False)

@@ -32,22 +32,26 @@ def with_shape(table: pl.DataFrame) -> pl.DataFrame:
     keys as one text; ``like_json``: it is no JSON and looks like it, or like what is left of it;
     ``is_json_start``: of these, what begins as an object, of a tool that shows no files.
     """
-    text, json, chars = pl.col("text"), pl.col("json"), pl.col("chars")
-    rest = pl.when(~json & ~pl.col("json_like") & (chars > 0)).then(text)
-    rest = pl.when(rest.str.contains(r'["}\]]')).then(
-        text
-    )  # without one of these nothing of JSON is left
-    start = pl.when(~json & pl.col("json_like")).then(text)
+    text, json = pl.col("text"), pl.col("json")
+    places = pl.int_range(pl.len()).alias("place")
+    # Filtered and not masked: an expression searches what is masked as well.
+    plain = table.select(places, "text", "json", "json_like").filter(~json, ~pl.col("json_like"))
+    left = plain.filter(text.str.contains(r'["}\]]')).filter(text.str.contains(said.JSON_REMAINS))
     tells = pl.col("family").is_in(["function", "web"]) | pl.col("family").is_null()
-    shows_files = pl.when(start.is_not_null()).then(command_of()).str.contains(said.SHOWS_FILES)
-    begins = start.str.contains(said.JSON_START) & ~start.str.contains(said.MORE_THAN_JSON)
+    starts = (
+        table.select(places, "text", "json", "json_like", "family", "arguments")
+        .filter(~json, pl.col("json_like"))
+        .filter(tells, text.str.contains(said.JSON_START))
+        .filter(~text.str.contains(said.MORE_THAN_JSON))
+        .filter(~command_of().str.contains(said.SHOWS_FILES).fill_null(value=False))
+    )
     in_order = pl.when(json).then(text).str.extract_all(r'"[^"\\]{1,64}"\s*:').list.join(_BETWEEN)
     table = table.with_columns(
         pl.when(text.is_not_null()).then(text.hash()).alias("told"),
         in_order.alias("in_order"),
-        (start.is_not_null() | rest.str.contains(said.JSON_REMAINS).fill_null(value=False)).alias("like_json"),
-        (begins & tells & ~shows_files.fill_null(value=False)).fill_null(value=False).alias("is_json_start"),
-    )  # fmt: skip
+        ((~json & pl.col("json_like")) | places.is_in(left["place"].implode())).alias("like_json"),
+        places.is_in(starts["place"].implode()).alias("is_json_start"),
+    )
     # Few orders of keys are many responses: each is split and sorted once.
     keys = pl.col("in_order").str.split(_BETWEEN).list.unique().list.sort().list.join(_BETWEEN)
     sets = table.select(pl.col("in_order").drop_nulls().unique()).with_columns(keys.alias("keys"))

@@ -240,7 +240,7 @@ def _opened(store: Path, side: str) -> dict[str, Any]:
     count = pl.scan_parquet(sorted(store.rglob("trajectories*.parquet"))).select(pl.len()).collect()
     asked = [count.item() * part // 21 for part in range(21)]
     taken: list[float] = []
-    found: list[int] = []
+    found: list[Any] = []
     if side == "derail":
         runs = loaders.scan(store)
         for run in asked:
