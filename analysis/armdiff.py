@@ -249,19 +249,27 @@ def _prompts_told(runs: Trajectories, arms: Arms, frame: pl.DataFrame) -> pl.Dat
     return frame
 
 
+def _first_of(prompts: pl.LazyFrame, asked: pl.Series) -> pl.DataFrame:
+    """The first of the prompts of each of these runs: ``run``, ``text``."""
+    return (
+        prompts.filter(pl.col("run").is_in(asked.unique().implode()))
+        .select("run", "seq", "text")
+        .collect(engine="streaming")
+        .sort("run", "seq")
+        .unique("run", keep="first", maintain_order=True)
+        .select("run", "text")
+    )
+
+
 def _prompt_told(
     runs: Trajectories, arms: Arms, axis: str, kind: str
 ) -> tuple[str, str, str] | None:
-    texts = (
-        runs.events.filter(pl.col("kind") == kind, pl.col("text") != "")
-        .group_by("run")
-        .agg(pl.col("text").sort_by("seq").first())
-        .collect()
-    )
+    prompts = runs.events.filter(pl.col("kind") == kind, pl.col("text") != "")
+    prompted = prompts.select("run").unique().collect(engine="streaming")
     one_each = (
-        arms.table.join(texts, on="run", maintain_order="left")
+        arms.table.join(prompted, on="run", how="semi", maintain_order="left")
         .unique(["unit", "side"], keep="first", maintain_order=True)
-        .select("unit", "side", axis, "text")
+        .select("unit", "side", "run", axis)
     )
     sides = [one_each.filter(pl.col("side") == name) for name in (arms.a, arms.b)]
     pairs = (
@@ -269,6 +277,10 @@ def _prompt_told(
         .join(sides[1], on="unit", suffix="_b", maintain_order="left")
         .filter(pl.col(axis) != pl.col(f"{axis}_b"))
         .unique([axis, f"{axis}_b"], keep="first", maintain_order=True)
+    )
+    texts = _first_of(prompts, pl.concat([pairs["run"], pairs["run_b"]]))
+    pairs = pairs.join(texts, on="run", how="left", maintain_order="left").join(
+        texts, left_on="run_b", right_on="run", how="left", suffix="_b", maintain_order="left"
     )
     if pairs.is_empty():
         return None

@@ -102,15 +102,21 @@ def turns(runs: Trajectories) -> pl.DataFrame:
     (who speaks: the actor, or the tool, or the kind), ``text``, ``code``, ``calls``, ``error``. System
     prompts, and a question that stands outside the numbered records, are no turns.
     """
+    found = perturbations.detect(runs)
+    return pl.concat([_turns(part, found) for part in runs.parts()])
+
+
+def _turns(part: Trajectories, found: pl.DataFrame) -> pl.DataFrame:
+    """Those of a part of the runs; ``found``: perturbed responses, which are judged among all of them."""
     place = (
         pl.col("source_pos")
         .str.strip_prefix(pl.col("run_pos").fill_null(""))
         .str.extract(r"^((?:.*?[/#])?L?\d+)(?:/|$)")
     )
-    codes = perturbations.detect(runs).lazy().select("run", "seq").unique()
-    run_pos = runs.trajectories.select("run", pl.col("source_pos").alias("run_pos"))
+    codes = found.lazy().select("run", "seq").unique()
+    run_pos = part.trajectories.select("run", pl.col("source_pos").alias("run_pos"))
     events = (
-        runs.events.select(
+        part.events.select(
             "run", "trajectory_id", "seq", "step", "kind", "actor", "tool", "text", "arguments",
             "is_error", "exit_code", "source_pos",
         )
@@ -161,11 +167,15 @@ def features(runs: Trajectories) -> pl.DataFrame:
     >>> set(FEATURES) <= set(table.columns)
     True
     """
-    table = turns(runs)
-    table = _with_places(table)
+    found = perturbations.detect(runs)
+    return pl.concat([_features(part, found) for part in runs.parts()])
+
+
+def _features(part: Trajectories, found: pl.DataFrame) -> pl.DataFrame:
+    table = _with_places(_turns(part, found))
     table = _with_text(table)
     table = _with_neighbours(table)
-    table = table.join(_words(runs, table), on=["run", "turn"], how="left", maintain_order="left")
+    table = table.join(_words(part, table), on=["run", "turn"], how="left", maintain_order="left")
     table = _with_firsts(table)
     return table.select(
         "run", "trajectory_id", "turn", "seq", "last_seq", "step", "agent",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import loaders
+import loaders.stores
 import loaders.trajectories
 from analysis import (
     ablation,
@@ -58,6 +60,7 @@ AFTER_DETECTION: dict[str, Analysis] = {
     ),
     "triggers": breakdown.triggers,
     "triggers within": lambda runs: breakdown.triggers(runs, within=2, by="arm"),
+    "triggers between tasks": lambda runs: breakdown.triggers(runs, match="step"),
     "signals of each run": ablation.per_run_signals,
 }
 """Those that stream once it is known which responses are broken."""
@@ -71,15 +74,15 @@ IN_PARTS: dict[str, Analysis] = {
     "recovery": survival.recovery,
     "prefix_features": prefixes.prefix_features,
     "policy": thinking.policy,
+    "turns": turns.turns,
+    "features of turns": turns.features,
 }
 WHOLE: dict[str, Analysis] = {
     "axes": axes.axes,
     "diff": lambda runs: axes.diff(runs, by="arm", a="all", b="none"),
     "event_study": lambda runs: breakdown.event_study(runs, "exec_error"),
-    "triggers between tasks": lambda runs: breakdown.triggers(runs, match="step"),
-    "turns": turns.turns,
 }
-"""Those that put responses of different runs side by side, or all text: they take what they need whole."""
+"""Those that put calls or responses of different runs side by side: they take what they need whole."""
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +198,25 @@ def test_tables_whose_runs_lie_apart_are_put_in_order(
     again = loaders.scan(mixed.save(tmp_path / "store"))
     assert again.events.collect().equals(in_memory.events.collect())
     assert again.steps.collect().equals(in_memory.steps.collect())
+
+
+def test_a_run_that_goes_on_in_another_file_is_read_whole(
+    in_memory: Trajectories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loaders.stores, "_PIECE_ROWS", 1_000)
+    stored = loaders.scan(in_memory.save(tmp_path / "store"))
+    files = sorted((tmp_path / "store" / "tables").glob("events-*.parquet"))
+    ends = [pl.read_parquet(file)["run"] for file in files]
+    assert len(files) == -(-in_memory.events.collect().height // 1_000) > 2
+    split = [one[-1] for one, other in pairwise(ends) if one[-1] == other[0]]
+    assert split
+    for run in split:
+        name = in_memory.ids[run]
+        assert stored[name].events.collect().equals(in_memory[name].events.collect())
+    assert stored.events.collect().equals(in_memory.events.collect())
+    assert [name for part in stored.parts() for name in part.ids] == in_memory.ids
+    assert_frame_equal(thinking.audit(stored), thinking.audit(in_memory))
+    assert_frame_equal(perturbations.detect(stored), perturbations.detect(in_memory))
 
 
 # ---------------------------------------------------------------------- in little memory
