@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import polars as pl
 
 from loaders import Trajectories
+from loaders.trajectories import stored_content
 
 _Compute = Callable[[Trajectories], pl.DataFrame]
 
@@ -39,7 +40,7 @@ def once_for_each_set(compute: _Compute) -> _Compute:
 def kept_beside_store(name: str, rules: Sequence[ModuleType]) -> Callable[[_Compute], _Compute]:
     """``compute`` for all runs of a store is done once and kept in the store's folder ``found``.
 
-    The file's name tells the runs (``Trajectories.stored_content``) and the source of ``compute`` and of
+    The file's name tells the runs (``stored_content``) and the source of ``compute`` and of
     the modules ``rules``, so that it is no longer found when one of these is another. Nothing is kept of
     a part of a store, or where the folder can't be written.
     """
@@ -63,7 +64,7 @@ def kept_beside_store(name: str, rules: Sequence[ModuleType]) -> Callable[[_Comp
 
 
 def _place(runs: Trajectories, name: str, rules: Sequence[ModuleType | str]) -> Path | None:
-    content, source = runs.stored_content, _source_of(tuple(rules))
+    content, source = stored_content(runs), _source_of(tuple(rules))
     if runs.stored_at is None or content is None or source is None:
         return None
     return runs.stored_at / "found" / f"{name}-{content}-{source}.parquet"

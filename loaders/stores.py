@@ -35,7 +35,7 @@ KEYED: Final = ("trajectories", "steps", "events")
 _ORDER: Final = {"trajectories": ["run"], "steps": ["run", "step"], "events": ["run", "seq"]}
 _KEPT_FOR: Final = 24 * 3600
 """Seconds for which files stay that a reader of an earlier snapshot may have open."""
-_GROUP_ROWS, _SMALLEST_GROUP, _GROUP_BYTES = 16_384, 2_048, 2 << 20
+_GROUP_ROWS, _SMALLEST_GROUP, _GROUP_BYTES = 16_384, 2_048, 3 << 20
 """Polars has some twenty row groups in hand at a time: a scan of texts takes that many times their bytes, and
 one of narrow columns twice the time where groups have 4,096 rows and not 16,384."""
 _UNSEEN_GROUP = 4_096

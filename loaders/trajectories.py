@@ -147,24 +147,6 @@ class Trajectories:
         return None if self._stored_at is None else self._stored_at.folder
 
     @cached_property
-    def stored_content(self) -> str | None:
-        """A digest that tells the events and steps of a whole store from those of any other.
-
-        None where this is not all of a store: in memory, a part of one, or with other values.
-
-        >>> import loaders, tempfile
-        >>> runs = loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval")
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     store = loaders.scan(runs.save(folder))
-        ...     [len(store.stored_content), store[store.ids[0]].stored_content, runs.stored_content]
-        [16, None, None]
-        """
-        stored = self._stored_at
-        if stored is None or not stored.is_whole:
-            return None
-        return stores.content_of(stored.folder, stored.manifest)
-
-    @cached_property
     def _collected_runs(self) -> pl.DataFrame:
         return self.trajectories.collect()
 
@@ -475,6 +457,24 @@ def scan(path: str | os.PathLike[str]) -> Trajectories:
         )
     tables = {name: stores.table(folder, manifest, name) for name in TABLES}
     return Trajectories(tables, Stored(folder, manifest), is_clustered=True)
+
+
+def stored_content(runs: Trajectories) -> str | None:
+    """A digest that tells the events and steps of a whole store from those of any other.
+
+    None where this is not all of a store: in memory, a part of one, or with other values.
+
+    >>> import loaders, tempfile
+    >>> runs = loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = loaders.scan(runs.save(folder))
+    ...     [len(stored_content(store)), stored_content(store[store.ids[0]]), stored_content(runs)]
+    [16, None, None]
+    """
+    stored = runs._stored_at  # pyright: ignore[reportPrivateUsage]
+    if stored is None or not stored.is_whole:
+        return None
+    return stores.content_of(stored.folder, stored.manifest)
 
 
 def is_begun(folder: Path) -> bool:

@@ -10,6 +10,7 @@ import pytest
 import loaders
 from analysis import perturbation_rules, perturbations, remembered
 from loaders import Trajectories
+from loaders.trajectories import stored_content
 
 LOGS = "sample_logs/study/none/planner-1/inspect/returned_error.eval"
 OTHERS = "sample_logs/study/none/planner-1/inspect/timeout.eval"
@@ -59,7 +60,7 @@ def test_a_part_of_a_store_is_looked_at(store: Path) -> None:
     every = loaders.scan(store)
     found = perturbations.detect(every)
     some = every.filter(every.ids[::3])
-    assert some.stored_content is None
+    assert stored_content(some) is None
     assert perturbations.detect(some).equals(
         found.filter(pl.col("trajectory_id").is_in(some.ids)).cast(found.schema)
     )
