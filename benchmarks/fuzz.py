@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+_TOLD_EVERY = 5_000
 _BATCH = 50
 
 
@@ -65,6 +66,8 @@ def main() -> int:
                     print(f"input {number}: {told}: {fate}", flush=True)
                 elif kind == "stumbles":
                     stumbles.setdefault(fate.rpartition("(")[2], (number, fate))
+            if sum(fates.values()) % _TOLD_EVERY < len(fate_of_batch):
+                print(f"{sum(fates.values()):,} inputs so far: {dict(fates)}", flush=True)
     for number, fate in sorted(stumbles.values()):
         print(f"input {number}: {fate}")
     spent = time.monotonic() - started
