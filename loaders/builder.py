@@ -23,12 +23,13 @@ from loaders.errors import UnreadableRecord
 from loaders.jsontext import decode
 from loaders.marks import marked, stands_under_marker
 from loaders.redact import redact_column, redact_object, redact_text
-from loaders.run import EVENT_ROW, STEP_ROW, Run
+from loaders.run import Run
 from loaders.schema import CALLERS, EVENTS, PROBLEMS, SPAWNS, STEPS, TOOLS, TRAJECTORIES
 from loaders.sources import MAX_LISTED_PROBLEMS, Counted, Source
 from loaders.steps import COLUMNS as STEP_COLUMNS
 from loaders.steps import Step, columns_of
 from loaders.values import as_json, fingerprint, well_formed
+from loaders.whole_runs import EVENT_ROW, STEP_ROW
 
 _ROWS_PER_CHUNK = 16_384
 _BYTES_PER_CHUNK = 16 << 20

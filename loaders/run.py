@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +23,7 @@ from loaders.steps import (
     with_states,
 )
 from loaders.values import as_json, fingerprint
+from loaders.whole_runs import Rows
 
 if TYPE_CHECKING:
     import polars as pl
@@ -41,53 +41,6 @@ _AS_OFFERED: Final = ""
 PIECES_AT_ONCE: Final = 20
 """Few: joined they still fit the cache, and the small ones are spared most of the overhead."""
 _IS_CLOSED: Final = "this run is closed: another one began, and runs do not interleave"
-
-
-EVENT_ROW: Final = (
-    "run",
-    "seq",
-    "step",
-    "kind",
-    "actor",
-    "text",
-    "thinking_state",
-    "tool",
-    "call_id",
-    "call_seq",
-    "arguments",
-    "source_pos",
-)
-STEP_ROW: Final = (
-    "run",
-    "step",
-    "seq",
-    "thinking",
-    "thinking_chars",
-    "thinking_available",
-    "source_pos",
-    "toolset",
-    "evidence",
-)
-
-
-@dataclass
-class Rows:
-    """A whole run as rows, told at once by a reader that needs no help with numbers and links.
-
-    ``events`` as in ``EVENT_ROW``; ``steps`` as in ``STEP_ROW``, but for the run's number before and
-    the tools and evidence behind, and with null as the state of a step without thinking. All values
-    are of the schema's types. ``answered``: the ``seq`` of the calls that have a response;
-    ``responses``: what identifies those.
-    """
-
-    events: list[tuple[Any, ...]] = field(default_factory=list[tuple[Any, ...]])
-    steps: list[tuple[Any, ...]] = field(default_factory=list[tuple[Any, ...]])
-    answered: set[int] = field(default_factory=set[int])
-    calls: int = 0
-    orphans: int = 0
-    responses: list[str] = field(default_factory=list[str])
-    system: str | None = None
-    user: str | None = None
 
 
 class Run:
@@ -197,33 +150,12 @@ class Run:
         if self.closed:
             raise RuntimeError(_IS_CLOSED)
         number = self._step = self.handed_over.count + len(self.steps)
-        self.steps.append(
-            Step(
-                self.index,
-                number,
-                self.seq,
-                agent,
-                model,
-                started_at,
-                ended_at,
-                input_tokens,
-                output_tokens,
-                reasoning_tokens,
-                cached_tokens,
-                stop_reason,
-                error,
-                thinking,
-                0,
-                len(self.thinking_seqs),
-                None,
-                None,
-                history_edit,
-                None,
-                None,
-                self.offered if toolset == _AS_OFFERED else toolset,
-                source_pos,
-            )
-        )
+        offered = self.offered if toolset == _AS_OFFERED else toolset
+        self.steps.append(Step(
+            self.index, number, self.seq, agent, model, started_at, ended_at, input_tokens,
+            output_tokens, reasoning_tokens, cached_tokens, stop_reason, error, thinking, 0,
+            len(self.thinking_seqs), None, None, history_edit, None, None, offered, source_pos,
+        ))  # fmt: skip
         if len(self._rows) >= self._rows_per_chunk:
             self._builder.flush_events()
         return number
@@ -298,25 +230,9 @@ class Run:
     ) -> int:
         """Any event; the methods below do more for their kinds and are what formats mostly call."""
         return self._tell(
-            kind,
-            actor,
-            text,
-            state,
-            signature,
-            tool,
-            call_id,
-            call_seq,
-            arguments,
-            is_error,
-            error_type,
-            exit_code,
-            truncated,
-            at,
-            duration_s,
-            media,
-            injected,
-            pos,
-        )
+            kind, actor, text, state, signature, tool, call_id, call_seq, arguments, is_error,
+            error_type, exit_code, truncated, at, duration_s, media, injected, pos,
+        )  # fmt: skip
 
     def _tell(  # noqa: PLR0917
         self,
@@ -348,31 +264,11 @@ class Run:
             elif at < self._first_at:
                 self._first_at = at
         seq = self.seq
-        self._add_row(
-            (
-                self.index,
-                seq,
-                self._step,
-                kind,
-                actor,
-                text,
-                state,
-                signature,
-                tool,
-                call_id,
-                call_seq,
-                arguments,
-                is_error,
-                error_type,
-                exit_code,
-                truncated,
-                at,
-                duration_s,
-                media,
-                injected,
-                pos,
-            )
-        )
+        self._add_row((
+            self.index, seq, self._step, kind, actor, text, state, signature, tool, call_id,
+            call_seq, arguments, is_error, error_type, exit_code, truncated, at, duration_s,
+            media, injected, pos,
+        ))  # fmt: skip
         self.seq = seq + 1
         return seq
 
@@ -389,25 +285,9 @@ class Run:
         if more:  # seldom
             return self.event(kind, text, pos, actor=actor, media=media, at=at, **more)
         return self._tell(
-            kind,
-            actor,
-            text,
-            None,
-            None,
-            None,
-            None,
-            None,
-            None,
-            None,
-            None,
-            None,
-            None,
-            at,
-            None,
-            media,
-            None,
-            pos,
-        )
+            kind, actor, text, None, None, None, None, None, None, None, None, None, None, at, None,
+            media, None, pos,
+        )  # fmt: skip
 
     def tell_rows(self, rows: Rows) -> None:
         """All events and model calls of a run of which nothing has been told before."""
@@ -481,25 +361,9 @@ class Run:
             words = {"state": state, "signature": signature, "actor": actor, "at": at}
             return self.event("thinking", text, pos, **words, **more)
         return self._tell(
-            "thinking",
-            actor,
-            text,
-            state,
-            signature,
-            None,
-            None,
-            None,
-            None,
-            None,
-            None,
-            None,
-            None,
-            at,
-            None,
-            None,
-            None,
-            pos,
-        )
+            "thinking", actor, text, state, signature, None, None, None, None, None, None, None,
+            None, at, None, None, None, pos,
+        )  # fmt: skip
 
     def message(
         self,
@@ -533,25 +397,9 @@ class Run:
             seq = self.event("tool_call", None, pos, actor=actor, at=at, **words, **more)
         else:
             seq = self._tell(
-                "tool_call",
-                actor,
-                None,
-                None,
-                None,
-                tool,
-                call_id,
-                None,
-                arguments,
-                None,
-                None,
-                None,
-                None,
-                at,
-                None,
-                None,
-                None,
-                pos,
-            )
+                "tool_call", actor, None, None, None, tool, call_id, None, arguments, None, None,
+                None, None, at, None, None, None, pos,
+            )  # fmt: skip
         self.calls.add(seq, tool, call_id, self.handed_over.count + len(self.steps))
         return seq
 
@@ -592,25 +440,9 @@ class Run:
         if len(self.responses) > PIECES_AT_ONCE:
             self.take_in_responses()
         return self._tell(
-            "tool_result",
-            actor,
-            text,
-            None,
-            None,
-            tool,
-            call_id,
-            call_seq,
-            None,
-            is_error,
-            error_type,
-            exit_code,
-            truncated,
-            at,
-            duration_s,
-            media,
-            injected,
-            pos,
-        )
+            "tool_result", actor, text, None, None, tool, call_id, call_seq, None, is_error,
+            error_type, exit_code, truncated, at, duration_s, media, injected, pos,
+        )  # fmt: skip
 
     def told_elsewhere(self, seq: int) -> None:
         """Events before ``seq``, and all steps, were told as rows by the format itself."""

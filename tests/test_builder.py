@@ -14,10 +14,11 @@ from budget import at_most
 
 from loaders.builder import Builder, Frames
 from loaders.errors import UnreadableRecord
-from loaders.run import EVENT_ROW, STEP_ROW, Run
+from loaders.run import Run
 from loaders.schema import EVENTS, PROBLEMS, STEPS, TOOLS, TRAJECTORIES
 from loaders.sources import MAX_LISTED_PROBLEMS, Source
 from loaders.steps import COLUMNS as STEP_COLUMNS
+from loaders.whole_runs import EVENT_ROW, STEP_ROW
 
 Tell = Callable[[Run], Any]
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)

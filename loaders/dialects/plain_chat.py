@@ -17,8 +17,9 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from loaders.dialects.openai_chat import has_think_tag, squeezed, write_text
 from loaders.dialects.text_tools import may_call, may_declare_tools
-from loaders.run import Rows, Run
+from loaders.run import Run
 from loaders.values import Object, as_time
+from loaders.whole_runs import Rows
 
 _ROLES: Final = frozenset(("system", "developer", "user", "assistant", "tool"))
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
