@@ -239,6 +239,42 @@ def test_what_can_not_be_unpacked_is_refused_with_the_reason() -> None:
         ZipArchive(lzma).read("b")
 
 
+@pytest.mark.parametrize("method", [8, 93], ids=["deflate", "zstd"])
+@pytest.mark.parametrize("size", [len(DATA) - 1, len(DATA) + 1, 1, 0])
+def test_a_member_of_another_size_than_it_claims_reads_as_in_a_stream(
+    method: int, size: int
+) -> None:
+    deflate = zlib.compressobj(wbits=-15)
+    packed = (
+        deflate.compress(DATA) + deflate.flush()
+        if method == 8
+        else zstandard.ZstdCompressor().compress(DATA)
+    )
+    archive = ZipArchive(zip_by_hand("a", packed, size, zlib.crc32(DATA), method))
+    assert archive.read("a") == DATA
+
+
+@pytest.mark.parametrize(
+    "archive", [zip_of({"a.json": DATA}), zstd_zip(DATA)], ids=["deflate", "zstd"]
+)
+def test_a_small_member_and_a_large_one_are_read_alike(
+    archive: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams: list[str] = []
+    open_stream = ZipArchive.open
+
+    def counted(self: ZipArchive, name: str) -> io.BufferedReader:
+        streams.append(name)
+        return open_stream(self, name)
+
+    monkeypatch.setattr(ZipArchive, "open", counted)
+    assert ZipArchive(archive).read("a.json") == DATA
+    assert streams == []
+    monkeypatch.setattr(archives, "_SMALL", len(DATA) - 1)
+    assert ZipArchive(archive).read("a.json") == DATA
+    assert streams == ["a.json"]
+
+
 def test_a_lying_directory_costs_no_memory_and_does_not_crash() -> None:
     lying = zip_by_hand("a", b"{}", 2, zlib.crc32(b"{}"), 0, packed_size=0xFFFFFFF0)
     archive = ZipArchive(lying)

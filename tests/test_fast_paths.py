@@ -20,6 +20,8 @@ from loaders.formats import _claude_code_reading, inspect
 from loaders.jsontext import decode
 
 STUDY = sorted((ROOT / "sample_logs" / "study").rglob("*.eval"))
+OWN = sorted((ROOT / "tests" / "inspect_logs").glob("*.eval"))
+OF_EACH_ARM = [path for path in STUDY if path.match("planner-2/inspect/injection.eval")]
 ODD: tuple[Any, ...] = (None, True, 7, -1.5, "x", [], {}, [1], {"a": [None]}, "attachment://none")
 RARE: list[tuple[str, Any]] = [
     ("error", "TimeoutError('too slow')"),
@@ -82,11 +84,75 @@ def untyped_inspect(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPa
         yield patch
 
 
-def test_inspect_samples_read_the_same_both_ways(untyped_inspect: pytest.MonkeyPatch) -> None:
-    slow = [tables(path) for path in STUDY[:1]]
+@pytest.mark.parametrize("path", [*OF_EACH_ARM, *OWN], ids=lambda path: str(path.relative_to(ROOT)))
+def test_inspect_samples_read_the_same_both_ways(
+    path: Path, untyped_inspect: pytest.MonkeyPatch
+) -> None:
+    slow = tables(path)
     untyped_inspect.undo()
-    for path, expected in zip(STUDY, slow, strict=False):
+    same(tables(path), slow)
+
+
+def test_real_inspect_samples_read_the_same_both_ways(
+    real_logs: Path, untyped_inspect: pytest.MonkeyPatch
+) -> None:
+    found = sorted((real_logs / "inspect").rglob("*.eval"))
+    slow = [tables(path) for path in found]
+    untyped_inspect.undo()
+    assert len(found) >= 3
+    for path, expected in zip(found, slow, strict=True):
         same(tables(path), expected)
+
+
+def in_place(sample: dict[str, Any]) -> None:
+    """Messages of inputs and requests back in their events, as in older logs."""
+    pools = sample.pop("events_data")
+    for event in sample["events"]:
+        if event["event"] == "model":
+            ranges, call = event.pop("input_refs"), event["call"]
+            event["input"] = [m for a, b in ranges for m in pools["messages"][a:b]]
+            ranges, key = call.pop("call_refs"), call.pop("call_key")
+            call["request"][key] = [m for a, b in ranges for m in pools["calls"][a:b]]
+
+
+HOSTILE: dict[str, tuple[bytes, bytes]] = {
+    "a key twice": (b'"content":', b'"content":"first","content":'),
+    "a kind twice": (b'"event":"tool"', b'"event":"model","event":"tool"'),
+    "an unknown kind": (b'"event":"state"', b'"event":"of_tomorrow"'),
+    "a note": (b'"event":"state"', b'"data":[1],"event":"info"'),
+    "a kind that is no text": (b'"event":"span_end"', b'"event":["span_end"]'),
+    "choices that are none": (b'"choices":[', b'"choices":7,"other":['),
+    "a message that is none": (b'"messages":[', b'"messages":[null,"x",[],'),
+    "calls that are none": (b'"tool_calls":[{', b'"tool_calls":["no",{'),
+    "references of a wrong shape": (b'_refs":[[', b'_refs":[[-5,1000000000000],"x",['),
+    "an input of a wrong shape": (b'"input":[', b'"input":{"a":1},"other":['),
+    "bytes that are no UTF-8": (b'"role":"tool"', b'"name":"\xff\xfe","role":"tool"'),
+    "no number": (b'"working_time":', b'"other":NaN,"working_time":'),
+    "attachments that are gone": (b'"attachments":{', b'"attachments":7,"other":{'),
+    "attachments that are no texts": (b'"attachments":{', b'"attachments":{"a":[],'),
+    "an end that is cut off": (b'"total_time":', b"\0"),
+}
+
+
+@pytest.mark.parametrize("pooled", [True, False], ids=["pooled", "in place"])
+@pytest.mark.parametrize("what", HOSTILE)
+def test_hostile_inspect_samples_read_the_same_both_ways(
+    what: str, pooled: bool, tmp_path: Path, untyped_inspect: pytest.MonkeyPatch
+) -> None:
+    source, path = ZipArchive(OWN[0]), tmp_path / "hostile.eval"
+    name = next(name for name in source.names if name.startswith("samples/"))
+    sample = json.loads(source.read(name))
+    if not pooled:
+        in_place(sample)
+    text = json.dumps(sample, separators=(",", ":")).encode()
+    assert HOSTILE[what][0] in text or (not pooled and "_refs" in str(HOSTILE[what]))
+    with zipfile.ZipFile(path, "w") as target:
+        target.writestr("header.json", source.read("header.json"))
+        target.writestr(name, text.replace(*HOSTILE[what]))
+        target.writestr("samples/whole_epoch_1.json", text)
+    slow = tables(path)
+    untyped_inspect.undo()
+    same(tables(path), slow)
 
 
 def broken_archive(folder: Path, rng: random.Random) -> Path:

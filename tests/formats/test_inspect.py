@@ -1367,6 +1367,45 @@ def test_a_bad_sample_of_a_json_log_is_a_problem_with_its_place(load: Any) -> No
     assert runs.problems.collect()["position"].to_list() == ["/samples/1"]
 
 
+def test_each_equal_message_of_an_input_in_place_leads_to_its_own_record(tmp_path: Path) -> None:
+    again = message("user", "go on")
+    first, second = reply("one", None, id="a"), reply("two", None, id="b")
+    whole = sample(model([again], first), model([again, first, again], second))
+    path = write_archive(tmp_path / "log.eval", entries_of(whole))
+    runs = loaders.load(path, format="inspect")
+    users = runs.events.filter(pl.col("kind") == "user").collect()
+    assert users["source_pos"].str.replace(r"^.*#", "").to_list() == [
+        "/events/0/input/0/content",
+        "/events/1/input/2/content",
+    ]
+    assert_every_event_leads_back(runs)
+
+
+def test_tools_alike_but_for_what_they_refer_to_are_two_offers(tmp_path: Path) -> None:
+    tools = [{"name": "look", "description": "attachment://d", "parameters": {"type": "object"}}]
+    samples = [
+        sample(model([], reply("x"), tools=tools), id=f"s{n}", attachments={"d": text})
+        for n, text in enumerate(["look up", "look up", "look down"])
+    ]
+    runs = loaders.load(write_archive(tmp_path / "log.eval", entries_of(*samples)))
+    offers = runs.trajectories.collect()["toolset"].to_list()
+    assert offers[0] == offers[1] != offers[2]
+    assert set(runs.tools.collect()["description"]) == {"look up", "look down"}
+
+
+def test_credentials_of_the_header_are_taken_out_of_every_run(tmp_path: Path) -> None:
+    entries = entries_of(*numbered(2))
+    entries["header.json"]["eval"] |= {"solver_args": {"api_key": "x"}, "task_args": {"depth": 3}}
+    runs = loaders.load(write_archive(tmp_path / "log.eval", entries))
+    for text in runs.trajectories.collect()["metadata"]:
+        facts = json.loads(text)
+        assert facts["solver_args"] == {"api_key": "[redacted credential]"}
+        assert facts["task_args"] == {"depth": 3}
+    assert [reason for _, reason in problems(runs)] == [
+        "1 credentials redacted in params or metadata"
+    ] * 2
+
+
 def test_a_sample_in_chunks_reads_like_a_whole_one(tmp_path: Path) -> None:
     (record,) = raw_samples(OWN / "reasoning_last.eval")
     header = members(OWN / "reasoning_last.eval")["header.json"]
