@@ -25,7 +25,6 @@ from typing import Any
 import polars as pl
 
 ROUNDS = 1 if "--once" in sys.argv else 3
-_MARKS = "analyses"
 
 # ---------------------------------------------------------------------- what both sides compute
 
@@ -346,10 +345,9 @@ def main() -> None:
             lines.append(_alone(store, name, scan))
             print(lines[-1], flush=True)
     if "--write" in sys.argv:
-        readme = Path(__file__).with_name("README.md")
-        text = readme.read_text()
-        marked = re.compile(rf"(<!-- {_MARKS} -->\n).*?(<!-- /{_MARKS} -->)", re.DOTALL)
-        readme.write_text(marked.sub(lambda m: m[1] + "\n".join(lines) + "\n" + m[2], text))
+        from tables import put
+
+        put("analyses", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -216,13 +216,20 @@ class _PlainRow(NamedTuple):
 def _plain_row(rows: PlainRows, line: bytes) -> _PlainRow | None:
     """The row on a line, where it is an ordinary one of OpenAI's dialect and no recorded call."""
     row = rows.row(line)
-    if row is None or whole_call(row, "") or half_call(row, ""):
+    if row is None or (_may_be_a_call(row) and (whole_call(row, "") or half_call(row, ""))):
         return None
     messages: list[Message] = row["messages"]
     is_openai = any(message.is_openai for message in messages)
     if not is_openai and dialect_of([], row) == ANTHROPIC:
         return None
     return _PlainRow(messages, row)
+
+
+def _may_be_a_call(row: Object) -> bool:
+    """Whether a row has an object or a list beside its messages, as a call on record has, or names itself."""
+    return "object" in row or any(
+        type(value) in (dict, list) for name, value in row.items() if name != "messages"
+    )
 
 
 def _tell_plain(out: Builder, plain: _PlainRow, pos: str) -> None:

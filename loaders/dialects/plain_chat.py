@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from operator import attrgetter
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec.structs import astuple
 
 from loaders.dialects.openai_chat import has_think_tag, squeezed, write_text
 from loaders.dialects.text_tools import may_call, may_declare_tools
@@ -87,9 +88,6 @@ _messages = msgspec.json.Decoder(list[Message]).decode
 _value: Any = msgspec.json.Decoder[Any]().decode
 
 
-_rare = attrgetter("timestamp", "refusal", "function_call", "reasoning_details", "thinking_blocks")
-
-
 class PlainRows:
     """Decodes the ordinary rows among the lines of a file."""
 
@@ -142,36 +140,14 @@ def _quotes_in(row: Object, messages: Sequence[Message]) -> int:
 
     Two around each key and each text, and those that stand inside texts.
     """
+    told: list[Any] = [*chain.from_iterable(map(astuple, messages))]
+    calls = [call for message in messages for call in message.tool_calls or ()]
+    told += chain.from_iterable(map(astuple, calls))
+    told += chain.from_iterable(map(astuple, [call.function for call in calls]))
+    values = [value for value in told if value is not UNSET]
+    texts = [value for value in values if type(value) is str]
     rest = {name: value for name, value in row.items() if name != "messages"}
-    lists = [m.tool_calls for m in messages if m.tool_calls is not UNSET]
-    calls = [call for some in lists if some for call in some]
-    functions = [call.function for call in calls]
-    values: list[str | int | float | None] = [
-        *[m.content for m in messages if m.content is not UNSET],
-        *[m.tool_call_id for m in messages if m.tool_call_id is not UNSET],
-        *[m.reasoning_content for m in messages if m.reasoning_content is not UNSET],
-        *[m.reasoning for m in messages if m.reasoning is not UNSET],
-        *[m.name for m in messages if m.name is not UNSET],
-        *[call.id for call in calls if call.id is not UNSET],
-        *[call.type for call in calls if call.type is not UNSET],
-        *[call.index for call in calls if call.index is not UNSET],
-        *[function.name for function in functions if function.name is not UNSET],
-        *[function.arguments for function in functions if function.arguments is not UNSET],
-    ]
-    rare: list[str | float | None] = [
-        value
-        for m in messages
-        if m.timestamp is not UNSET
-        or m.refusal is None
-        or m.function_call is None
-        or m.reasoning_details is None
-        or m.thinking_blocks is None
-        for value in _rare(m)
-        if value is not UNSET
-    ]
-    texts = [value for value in values + rare if isinstance(value, str)]
-    keys = 1 + len(messages) + len(lists) + len(functions) + len(values) + len(rare)
-    around = 2 * (keys + len(messages) + len(texts))
+    around = 2 * (1 + len(values) + len(texts))
     return around + "".join(texts).count('"') + msgspec.json.encode(rest).count(b'"')
 
 
