@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +27,7 @@ app = cyclopts.App(
 
 def main() -> None:
     """Run the command line; an error that the user can mend is told in a sentence."""
+    os.environ.setdefault("POLARS_ROW_GROUP_PREFETCH_SIZE", "2")  # twenty would be hundreds of MB
     try:
         app()
     except DerailError as error:
