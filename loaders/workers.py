@@ -64,9 +64,7 @@ class Work(Generic[Task, Result]):
 
 
 def in_processes(
-    work: Work[Task, Result],
-    tasks: Sequence[Task],
-    executor: Executor | None = None,
+    work: Work[Task, Result], tasks: Sequence[Task], executor: Executor | None = None
 ) -> Iterator[tuple[int, Result]]:
     """Do all tasks, each as soon as there is a place for it; gives their numbers with the results.
 

@@ -148,12 +148,13 @@ class RepeatedMessages:
             asked = next(before_this, None)
             if asked is None or asked.message != message:
                 asked = _Asked(message, self._key(message))
+            asked.message = message  # which is then the very same that ``saw`` is asked of
             self._latest.append(asked)
             key = asked.key
             if seen[key] == len(self._numbers[key]):
                 start, before = self._run.seq, len(self._run.thinking_seqs)
                 self._tell(message, pos)
-                self._remember(message, start, before)
+                self._remember(message, key, start, before)
             numbers.append(self._numbers[key][seen[key]])
             seen[key] += 1
         return numbers
@@ -162,7 +163,9 @@ class RepeatedMessages:
         """A call of this agent answered with a message, whose events ``write`` tells."""
         start, before = self._run.seq, len(self._run.thinking_seqs)
         write()
-        self._shown.setdefault(agent, set()).add(self._remember(message, start, before))
+        self._shown.setdefault(agent, set()).add(
+            self._remember(message, self._key(message), start, before)
+        )
 
     def saw(
         self, shown: list[int], request: list[Object], agent: str | None, is_sure: bool = True
@@ -194,10 +197,10 @@ class RepeatedMessages:
             asked.thoughts = {(t.text, t.signature) for t in self._thinking(message)}
         return asked.thoughts
 
-    def _remember(self, message: Object, start: int, before: int) -> int:
+    def _remember(self, message: Object, key: Hashable, start: int, before: int) -> int:
         seqs = self._run.thinking_seqs[before:]
         thinking = dict(zip(seqs, self._thinking(message), strict=False))
         is_system = message.get("role", message.get("type")) in ("system", "developer")
-        self._numbers[self._key(message)].append(len(self._told))
+        self._numbers[key].append(len(self._told))
         self._told.append(_Repeated(start, self._run.seq, thinking, is_system))
         return len(self._told) - 1
