@@ -56,6 +56,8 @@ from loaders.trajectories import Trajectories, check_labels, scan
 from loaders.workers import Work, in_processes, starting_processes
 
 _BYTES_PER_SHARD = 64 << 20
+_SHARDS_TO_SHARE = 16
+"""So many and more keep all processes busy to the end; of fewer, one would wait for another's last."""
 _IN_THIS_PROCESS_BELOW = 32 << 20
 """What starting processes would take longer than reading."""
 
@@ -178,15 +180,16 @@ def _read(
     known = {chosen.name: chosen for chosen, _, _ in groups}
     is_here = executor is None and sum(sizes) < _IN_THIS_PROCESS_BELOW
     is_here = is_here or not are_known(groups)
+    per_shard = _BYTES_PER_SHARD if is_here else _bytes_per_shard(sum(sizes))
     logs: list[tuple[int, Log, int]] = []
     for number, (group, size) in enumerate(zip(groups, sizes, strict=True)):
         log = Log(group[0].name, _parts(group[1]))
-        parts = [] if is_here else _in_ranges(group, size, sum(sizes))
-        logs += [(number, log._replace(lines=lines), _BYTES_PER_SHARD) for lines in parts]
+        parts = [] if is_here else _in_ranges(group, size, per_shard)
+        logs += [(number, log._replace(lines=lines), per_shard) for lines in parts]
         if not parts:
             logs.append((number, log, size))
     tasks: list[_Planned] = []
-    for batch in by_weight([weight for _, _, weight in logs], _BYTES_PER_SHARD):
+    for batch in by_weight([weight for _, _, weight in logs], per_shard):
         read_by = [logs[place][:2] for place in batch]
         tasks.append(_planned(folder, first_shard + len(tasks), read_by))
 
@@ -243,10 +246,20 @@ def _written(folder: Path, task: Task) -> list[Row]:
     return pl.read_parquet(folder / SHARDS / task.name / "logs.parquet").to_dicts()
 
 
-def _in_ranges(group: Group, size: int, size_of_all: int) -> list[Range]:
+def _bytes_per_shard(size_of_all: int) -> int:
+    """Half or a quarter of the usual where there is little to share out.
+
+    In such steps, so that a conversion that goes on after some more logs came finds its shards.
+    """
+    halvings = (size_of_all * 2 <= _SHARDS_TO_SHARE * _BYTES_PER_SHARD) + (
+        size_of_all * 4 <= _SHARDS_TO_SHARE * _BYTES_PER_SHARD
+    )
+    return _BYTES_PER_SHARD >> halvings
+
+
+def _in_ranges(group: Group, size: int, per_range: int) -> list[Range]:
     """A long log in several ranges of its lines, where these are runs of their own; else none."""
     chosen, sources, _ = group
-    per_range = max(_BYTES_PER_SHARD // 4, min(_BYTES_PER_SHARD, size_of_all // 8))
     if size < 2 * per_range or len(sources) > 1 or sources[0].member or not chosen.splits:
         return []
     source = sources[0]
