@@ -99,7 +99,7 @@ def _files_below(start: Path, wanted: Callable[[Path], bool] = _any_name) -> Ite
         try:
             status = path.stat()
             if not stat.S_ISDIR(status.st_mode):
-                yield _found_file(path, status.st_mode)
+                yield _found_file(path, status)
                 continue
             if (status.st_dev, status.st_ino) in entered:
                 reason = "the same folder is read already under another name (a link)"
@@ -115,9 +115,11 @@ def _files_below(start: Path, wanted: Callable[[Path], bool] = _any_name) -> Ite
         waiting.extend(sorted(children, key=attrgetter("name"), reverse=True))
 
 
-def _found_file(path: Path, mode: int) -> Found:
-    if stat.S_ISREG(mode):
-        return Found(Source(path), {})
+def _found_file(path: Path, status: os.stat_result) -> Found:
+    if stat.S_ISREG(status.st_mode):
+        source = Source(path)
+        source.size = status.st_size
+        return Found(source, {})
     return Found(Source(path), {}, "no regular file (a pipe, socket or device)", "skipped")
 
 

@@ -162,6 +162,10 @@ def are_rows(source: Source) -> bool:
 
 def read(source: Source, out: Builder) -> None:
     """All runs of a source: a cassette, recorded calls, rows, lists, or a message on each line."""
+    if (row := _one_plain_row(source)) is not None:  # as thousands of small files are
+        with out.record(""):
+            _tell_plain(out, row, "")
+        return
     recording = Recording(out)
     if is_cassette(source.head):
         for call in calls_of_cassette(source, out):
@@ -198,12 +202,17 @@ def _records(source: Source) -> Any:
     if source.is_json_lines:
         rows = PlainRows()
         return source.json_lines(lambda line: _plain_row(rows, line))
-    if (plain := source.plain) is not None and (row := _plain_row(PlainRows(), plain)) is not None:
-        return [("", row)]
     value = source.json()
     if is_array(value) and not is_message(next(iter(value), None)):
         return ((f"/{index}", item) for index, item in enumerate(value))
     return [("", value)]
+
+
+def _one_plain_row(source: Source) -> _PlainRow | None:
+    """The whole of a small file, where that is one ordinary row and neither lines nor a list."""
+    plain = source.plain
+    is_object = plain is not None and plain[:1] == b"{" and plain.rstrip()[-1:] == b"}"
+    return _plain_row(PlainRows(), plain) if plain is not None and is_object else None
 
 
 class _PlainRow(NamedTuple):
