@@ -62,7 +62,7 @@ class Reader(NamedTuple):
     peer: str
     imports: str
     read: str
-    count: str
+    counts: str
 
 
 DERAIL_EVAL = Reader(
@@ -257,7 +257,7 @@ def measured(
 
     Raises ``Failed`` where there is none, or where it did not read what is there.
     """
-    code = MEASURE.format(imports=reader.imports, read=reader.read, count=reader.count)
+    code = MEASURE.format(imports=reader.imports, read=reader.read, count=reader.counts)
     environment = {**os.environ, "PYTHONPATH": str(ROOT) if reader.peer == "derail" else ""}
     try:
         done = subprocess.run(

@@ -71,7 +71,7 @@ class Sample:
     others: tuple[tuple[str, bytes], ...] = ()
 
 
-_WRITTEN_HERE = (
+WRITTEN_HERE = (
     Sample(
         "cline",
         "tasks/1769000000000/api_conversation_history.json",
@@ -99,12 +99,13 @@ _WRITTEN_HERE = (
         ).encode(),
     ),
 )
+"""Of formats of which no log is public."""
 
 
 @functools.cache
 def samples() -> tuple[Sample, ...]:
     """The smallest files of each format, out of the sample logs and the real ones where they are."""
-    found = {sample.format: [sample] for sample in _WRITTEN_HERE}
+    found = {sample.format: [sample] for sample in WRITTEN_HERE}
     in_folders: dict[str, list[Sample]] = {}
     for path in battery.folders().values():
         for chosen, sources, _ in grouped(path):
