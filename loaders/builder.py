@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 import polars as pl
@@ -29,7 +29,7 @@ from loaders.sources import MAX_LISTED_PROBLEMS, Counted, Source
 from loaders.steps import COLUMNS as STEP_COLUMNS
 from loaders.steps import Step, columns_of
 from loaders.values import as_json, fingerprint, well_formed
-from loaders.whole_runs import EVENT_ROW, STEP_ROW
+from loaders.whole_runs import EVENT_ROW, STEP_ROW, Gathered
 
 _ROWS_PER_CHUNK = 16_384
 _BYTES_PER_CHUNK = 16 << 20
@@ -43,6 +43,7 @@ _BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _PAIRS: Final = [one + other for one in _BASE32 for other in _BASE32]
 
 Frames = dict[str, pl.DataFrame]
+_Gathered = TypeVar("_Gathered", bound=Gathered)
 
 
 class NotKept(BaseException):
@@ -67,8 +68,7 @@ class Builder:
         self.spawn_rows: list[tuple[int, int, str, str]] = []
         self.caller_rows: list[tuple[int, str, str | None, str]] = []
         self._told_events: list[tuple[Any, ...]] = []
-        self._told_frames: list[pl.DataFrame] = []
-        self._rows_in_frames = 0
+        self._gathered: dict[type[Gathered], Gathered] = {}
         self._told_steps: list[tuple[Any, ...]] = []
         self._step_columns: list[list[Any]] = [[] for _ in STEP_COLUMNS]
         self._run_rows: list[tuple[Any, ...]] = []
@@ -175,9 +175,7 @@ class Builder:
             yield
         except by:
             self._open_run = None
-            for rows in (self.event_rows, self._told_events, self._told_frames):
-                rows.clear()
-            self._rows_in_frames = 0
+            self._clear_rows()
             del self._chunks[chunks:], self.spawn_rows[links[0] :], self.caller_rows[links[1] :]
             self._bytes_of_chunks, self._runs_in_source = size, runs
             self.problem_rows, self._unlisted = problems, unlisted
@@ -237,6 +235,8 @@ class Builder:
     def _close_run(self) -> None:
         if self._open_run is not None:
             run, self._open_run = self._open_run, None
+            for rows in self._gathered.values():
+                rows.turn()
             with self.record(run.columns["source_pos"]):
                 run.close()
 
@@ -294,16 +294,25 @@ class Builder:
             for values, more in zip(self._step_columns, columns, strict=True):
                 values += more
 
-    def add_frame(self, run: int, events: pl.DataFrame) -> None:
-        """Events of a run as a frame of the columns that they have."""
-        self._told_frames.append(events.with_columns(run=pl.lit(run, pl.Int64)))
-        self._rows_in_frames += events.height
+    def gathered(self, kind: type[_Gathered]) -> _Gathered:
+        """The one gatherer of a kind, for formats that put rows of events into columns themselves."""
+        if kind not in self._gathered:
+            self._gathered[kind] = kind()
+        return cast(_Gathered, self._gathered[kind])
+
+    def flush_if_many(self) -> None:
+        """Turn the rows told so far into columns where they are enough for a chunk."""
         if self._rows_held >= self.rows_per_chunk:
             self.flush_events()
 
     @property
     def _rows_held(self) -> int:
-        return len(self.event_rows) + len(self._told_events) + self._rows_in_frames
+        gathered = sum(rows.count for rows in self._gathered.values())
+        return len(self.event_rows) + len(self._told_events) + gathered
+
+    def _clear_rows(self) -> None:
+        for rows in (self.event_rows, self._told_events, *self._gathered.values()):
+            rows.clear()
 
     def finish(self, run: Run) -> None:
         """Take the closed run's rows."""
@@ -311,8 +320,7 @@ class Builder:
         if self._is_marked:
             run.columns["metadata"] = marked(run.columns["metadata"])
         self._run_rows.append(_run_row(run.columns))
-        if self._rows_held >= self.rows_per_chunk:
-            self.flush_events()
+        self.flush_if_many()
         told = self._reading.bytes_told
         if told - self._bytes_known >= _BYTES_PER_CHUNK:
             self._bytes_known = told
@@ -323,18 +331,14 @@ class Builder:
     def flush_events(self) -> None:
         """Turn the rows told so far into columns, so that a long run too is no heap of objects."""
         self._bytes_in_chunk = 0
-        if self._open_run is not None and self._open_run.hand_in is not None:
-            self._open_run.hand_in()
         if self._rows_held:
             frame = together(
                 "seq",
                 self._frame(self.event_rows, _EVENT_COLUMNS, EVENTS),
                 typed_frame(self._told_events, EVENT_ROW, EVENTS),
-                *self._told_frames,
+                *(frame for rows in self._gathered.values() for frame in rows.frames()),
             )
-            self._rows_in_frames = 0
-            for told in (self.event_rows, self._told_events, self._told_frames):
-                told.clear()
+            self._clear_rows()
             self._chunks.append(self._redacted(frame, "text", "arguments"))
             self._bytes_of_chunks += int(frame.estimated_size())
             is_enough = self._bytes_of_chunks >= _BYTES_PER_CHUNK

@@ -26,8 +26,6 @@ from loaders.values import as_json, fingerprint
 from loaders.whole_runs import Rows
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from loaders.builder import Builder
 
 # Where one call has several blocks, the step is named after the one that tells most.
@@ -70,8 +68,6 @@ class Run:
         """The toolset that was told last."""
         self.responses: list[str] = []
         """What is still to be taken into the hash of the tools' responses."""
-        self.hand_in: Callable[[], None] | None = None
-        """Hands in the rows that a format tells for itself and still holds."""
         self._step: int | None = None
         self._steps_in_rows = self._unanswered_in_rows = 0
         self._orphans = 0
@@ -444,18 +440,15 @@ class Run:
             error_type, exit_code, truncated, at, duration_s, media, injected, pos,
         )  # fmt: skip
 
-    def told_elsewhere(self, seq: int) -> None:
-        """Events before ``seq``, and all steps, were told as rows by the format itself."""
-        self.seq = seq
+    def told_elsewhere(self) -> None:
+        """The format has added steps, or moved ``seq`` on by rows of events, itself."""
         self._step = self.handed_over.count + len(self.steps) - 1 if self.steps else None
 
-    def rows_told(self, rows: pl.DataFrame) -> None:
-        """Take in rows of events that the format told itself, with the columns that they have."""
-        first, last = rows["started_at"].min(), rows["started_at"].max()
-        if isinstance(first, datetime) and isinstance(last, datetime):
-            self._first_at = min(self._first_at or first, first)
-            self._last_at = max(self._last_at or last, last)
-        self._builder.add_frame(self.index, rows)
+    def lasted(self, times: Iterable[datetime | None]) -> None:
+        """When events happened that the format gathered itself."""
+        known = [at for at in (self._first_at, self._last_at, *times) if at is not None]
+        if known:
+            self._first_at, self._last_at = min(known), max(known)
 
     def take_in_responses(self) -> None:
         """Many small pieces at once: one by one each would cost as much as a long one."""

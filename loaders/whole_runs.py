@@ -1,9 +1,12 @@
-"""A whole run as rows of only the columns that it has, for readers that tell it without help."""
+"""Rows of only the columns that they have, for readers that tell without help: of a run, of many."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+if TYPE_CHECKING:
+    import polars as pl
 
 EVENT_ROW: Final = (
     "run",
@@ -50,3 +53,27 @@ class Rows:
     responses: list[str] = field(default_factory=list[str])
     system: str | None = None
     user: str | None = None
+
+
+class Gathered(Protocol):
+    """Rows of events of any number of runs, which a reader puts into columns of its own.
+
+    A frame for each of many small runs would take longer than to read them.
+    """
+
+    @property
+    def count(self) -> int:
+        """How many rows are held."""
+        ...
+
+    def turn(self) -> None:
+        """The run that rows were told of ends: tell it what it has to know of them."""
+        ...
+
+    def frames(self) -> list[pl.DataFrame]:
+        """All of them, each frame with the columns that its rows have, by run and ``seq``."""
+        ...
+
+    def clear(self) -> None:
+        """Let go of all rows."""
+        ...

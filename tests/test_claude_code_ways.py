@@ -15,7 +15,7 @@ from claude_sessions import session
 import loaders
 from loaders import builder
 from loaders.builder import Builder
-from loaders.formats import _claude_code_plain, _claude_code_telling, claude_code
+from loaders.formats import _claude_code_rows, _claude_code_telling, claude_code
 from loaders.formats._claude_code_agents import Late
 from loaders.formats._claude_code_ahead import Ahead
 from loaders.formats._claude_code_lines import Line
@@ -48,10 +48,8 @@ def some_sessions(folder: Path, rare: float) -> Iterator[Path]:
 def one_by_one(path: Path) -> Tables:
     """The tables if no line is plain."""
 
-    def nothing(
-        _: PlainLines, groups: deque[Line], history_edit: str | None, end: str | None
-    ) -> str | None:
-        return end
+    def nothing(_: PlainLines, groups: deque[Line]) -> None:
+        """Leaves all of them to others."""
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PlainLines, "tell", nothing)
@@ -214,7 +212,7 @@ def test_a_session_handed_over_piece_by_piece(
         monkeypatch.setattr(claude_code, name, 0)
     monkeypatch.setattr(claude_code, "_GROUPS_AT_ONCE", 16)
     monkeypatch.setattr(builder, "_ROWS_PER_CHUNK", 100)
-    monkeypatch.setattr(_claude_code_plain, "_ROWS_AT_ONCE", 64)
+    monkeypatch.setattr(_claude_code_rows, "_ROWS_AT_ONCE", 64)
     monkeypatch.setattr(_claude_code_telling, "_STEPS_AT_ONCE", 7)
     handed_over: list[int] = []
     keep = Builder._hand_over_told

@@ -72,10 +72,7 @@ class Telling:
         self.left_out: Counter[str] = Counter()
         self.notes = Notes()
         self.end: str | None = None
-        watched = (self.early, awaited)
-        self.plain = PlainLines(self.run, self.name, self.notes, self.edit_of, watched)
-        if agent.ahead is not None:
-            self.plain.repeated = agent.ahead.repeated
+        self.plain = PlainLines(self)
 
     def tell(self, groups: deque[Line]) -> None:
         """Tell what comes next and let go of it; what can't be told is a problem, not the rest."""
@@ -83,7 +80,7 @@ class Telling:
             with self.out.record(None):
                 while groups:
                     if groups[0].plain is not None:
-                        self.end = self.plain.tell(groups, self.history_edit, self.end)
+                        self.plain.tell(groups)
                     if groups:
                         self._tell(groups.popleft())
         are_final = self.agent.ahead is not None and not self.agent.ahead.changes_steps
@@ -98,7 +95,6 @@ class Telling:
             for call_id in list(self.early):
                 self._tell_early(call_id)
             self._tell_what_is_known()
-        self.plain.hand_in()
 
     def _tell(self, line: Line) -> None:
         self.source.position = line.pos
