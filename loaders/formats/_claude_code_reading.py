@@ -5,7 +5,8 @@ A line in which something has another type than declared is read again, as far a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -34,6 +35,7 @@ _Declared = TypeVar("_Declared", bound=Struct)
 
 decode_line = msgspec.json.Decoder(Line).decode
 """Decodes a line as far as it is declared."""
+_decode_block = msgspec.json.Decoder(Block).decode
 
 
 def lines(source: Source) -> Iterator[Line]:
@@ -122,19 +124,27 @@ def _reread(source: Source, number: int, data: bytes) -> Line | None:
 
 def _what_fits(kind: type[_Declared], record: Object) -> _Declared:
     kept: dict[str, Any] = {}
-    for declared in msgspec.structs.fields(kind):
-        if declared.encode_name in record:
+    for name, key, decode_value in _fields(kind):
+        if key in record:
             try:
-                value = msgspec.json.encode(record[declared.encode_name])
-                kept[declared.name] = msgspec.json.decode(value, type=declared.type)
+                kept[name] = decode_value(msgspec.json.encode(record[key]))
             except _NOT_CONVERTED:
                 continue
     return kind(**kept)
 
 
+@cache
+def _fields(kind: type[Struct]) -> list[tuple[str, str, Callable[[bytes], Any]]]:
+    """Of each field of a struct its name, its key in the log, and what decodes it."""
+    return [
+        (declared.name, declared.encode_name, msgspec.json.Decoder(declared.type).decode)
+        for declared in msgspec.structs.fields(kind)
+    ]
+
+
 def _block_of(value: Any) -> Block:
     """A block of an untyped message; of no plain type, where it is not as declared."""
     try:
-        return msgspec.json.decode(msgspec.json.encode(value), type=Block)
+        return _decode_block(msgspec.json.encode(value))
     except _NOT_CONVERTED:
         return Block(type="not as declared")
