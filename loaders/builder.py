@@ -22,7 +22,7 @@ from loaders.columns import are_null, fast_column, fits, nulls, together, typed_
 from loaders.errors import UnreadableRecord
 from loaders.jsontext import decode
 from loaders.marks import marked, stands_under_marker
-from loaders.redact import redact_column, redact_object, redact_text
+from loaders.redact import may_hold_credentials, redact_column, redact_object, redact_text
 from loaders.run import Run
 from loaders.schema import CALLERS, EVENTS, PROBLEMS, SPAWNS, STEPS, TOOLS, TRAJECTORIES
 from loaders.sources import MAX_LISTED_PROBLEMS, Counted, Source
@@ -278,6 +278,9 @@ class Builder:
         """JSON text without credentials; each one taken out is counted as a warning."""
         if value is None or value == {}:
             return None
+        text = as_json(value)
+        if text is None or not may_hold_credentials(text):
+            return text
         clean, count = redact_object(value)
         if count:
             self.problem(pos, f"{count} credentials redacted in params or metadata", "warning")

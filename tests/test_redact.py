@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import re
+from typing import Any
 
 import polars as pl
 import pytest
@@ -12,10 +14,12 @@ from loaders.redact import (
     CREDENTIAL,
     REDACTED,
     is_secret_key,
+    may_hold_credentials,
     redact_column,
     redact_object,
     redact_text,
 )
+from loaders.values import as_json
 
 A = "Ab1" * 30
 SECRETS = {
@@ -165,3 +169,50 @@ def test_hostile_texts_cost_linear_time(piece: str) -> None:
     with at_most(3):
         redact_column(pl.Series([hostile]))
         redact_object({"text": hostile})
+
+
+KEYS = (
+    *("apiKey", "API_KEY", "secret", "token", "token\n", "accessToken", "set-cookie", "cookies"),
+    *("connection-string", "connectionString", "pa\u017fsword", "\u212aey", "api_\u212aey"),
+    *("credent\u0131als", "CREDENT\u0130ALS", "max_tokens", "a", "content", 'text "token":'),
+)
+BEFORE = (
+    "",
+    " ",
+    "\n",
+    "\t",
+    '"',
+    "\\",
+    "n",
+    "\u00e9",
+    "\x01",
+    "x://u:",
+    "https://u:p@",
+    "Bearer ",
+    "\nbearer ",
+)
+
+
+def test_where_no_credential_may_be_none_is_found() -> None:
+    rng, found, spared = random.Random(0), 0, 0
+    texts = [*SECRETS.values(), *HARMLESS, "plain", "s3cr3t@host/x", "c2VjcmV0LXRva2Vu" * 2]
+
+    def some(depth: int) -> Any:
+        kind = rng.randrange(5 if depth else 3)
+        if kind == 3:
+            return [some(depth - 1) for _ in range(rng.randrange(3))]
+        if kind == 4:
+            return {rng.choice(KEYS): some(depth - 1) for _ in range(rng.randrange(3))}
+        text = rng.choice(texts[-3:] if rng.random() < 0.6 else texts)
+        return rng.choice([None, 7, True, "", rng.choice(BEFORE) + text, text + rng.choice(BEFORE)])
+
+    for _ in range(4_000):
+        value = {"a": some(2), rng.choice(KEYS[-5:]): some(1)}
+        clean, count = redact_object(value)
+        if may_hold_credentials(as_json(value) or ""):
+            found += count > 0
+        else:
+            assert (clean, count) == (value, 0)
+            spared += 1
+    assert found > 500
+    assert spared > 500
