@@ -23,7 +23,7 @@ from loaders.steps import (
     with_states,
 )
 from loaders.values import as_json, fingerprint
-from loaders.whole_runs import Rows
+from loaders.whole_runs import Rows, WholeRun
 
 if TYPE_CHECKING:
     from loaders.builder import Builder
@@ -299,6 +299,16 @@ class Run:
                 for row in with_states(rows.steps, self._builder.logs_thinking)
             ],
         )
+
+    def tell_whole(self, told: WholeRun) -> None:
+        """All of a run of which nothing has been told before; its times are known."""
+        self.seq, self.steps, self.thinking_seqs = len(told.events), told.steps, told.thinking
+        self._unanswered_in_rows = told.unanswered
+        self._system, self._user = told.system, told.user
+        for start in range(0, len(told.responses), PIECES_AT_ONCE):
+            self.responses = told.responses[start : start + PIECES_AT_ONCE]
+            self.take_in_responses()
+        self._rows += told.events
 
     def system(
         self,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from loaders.steps import Step
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -77,3 +79,21 @@ class Gathered(Protocol):
     def clear(self) -> None:
         """Let go of all rows."""
         ...
+
+
+@dataclass
+class WholeRun:
+    """A whole run of events and model calls with all their columns, told at once.
+
+    ``events`` as in the schema but for ``trajectory_id``; ``thinking`` the ``seq`` of those that are
+    thinking; ``unanswered`` how many calls of tools have no response; ``responses`` what identifies
+    these.
+    """
+
+    events: list[tuple[Any, ...]] = field(default_factory=list[tuple[Any, ...]])
+    steps: list[Step] = field(default_factory=list[Step])
+    thinking: list[int] = field(default_factory=list[int])
+    unanswered: int = 0
+    responses: list[str] = field(default_factory=list[str])
+    system: str | None = None
+    user: str | None = None

@@ -206,13 +206,7 @@ class Conversation:
         for numbers in added:
             for number in numbers:
                 told = self._register.messages[number]
-                start, stop = told.start, told.stop
-                if self.ranges and start < self.ranges[-1][0]:
-                    self.ranges = merge([*self.ranges, (start, stop)])
-                elif self.ranges and start <= self.ranges[-1][1]:
-                    self.ranges[-1] = (self.ranges[-1][0], max(stop, self.ranges[-1][1]))
-                elif start < stop:
-                    self.ranges.append((start, stop))
+                extend(self.ranges, told.start, told.stop)
 
     def is_reply(self, numbers: Numbers) -> bool:
         """Whether a message of the input is the model's."""
@@ -227,6 +221,21 @@ class Conversation:
             return told[self.messages[start][0]].thinking
         numbers = chain.from_iterable(self.messages[start:stop])
         return tuple(chain.from_iterable(told[number].thinking for number in numbers))
+
+
+def extend(ranges: list[Range], start: int, stop: int) -> None:
+    """Let merged ranges take in one more, as a rule behind them.
+
+    >>> ranges = [(0, 2)]
+    >>> extend(ranges, 2, 4), extend(ranges, 5, 6), ranges
+    (None, None, [(0, 4), (5, 6)])
+    """
+    if ranges and start < ranges[-1][0]:
+        ranges[:] = merge([*ranges, (start, stop)])
+    elif ranges and start <= ranges[-1][1]:
+        ranges[-1] = (ranges[-1][0], max(stop, ranges[-1][1]))
+    elif start < stop:
+        ranges.append((start, stop))
 
 
 def common_prefix(old: Sequence[Any], new: Sequence[Any]) -> int:

@@ -19,6 +19,8 @@ _TOLD_OF_SPEC: Final = (
     "model", "task", "sandbox", "model_generate_config", "dataset", "packages", "metadata",
 )
 # fmt: on
+PATIENCE: Final = 16
+"""After so many samples that were not ordinary, one after the other, no more are tried."""
 EMPTY: Final[tuple[object, ...]] = (None, {}, [], "")
 
 
@@ -52,6 +54,7 @@ class Eval:
         }
         first = as_object(next(iter(as_array(as_object(log.get("results")).get("scores"))), None))
         self.scorer = as_text(first.get("name")) or "score"
+        self.patience = PATIENCE
         self.toolsets: dict[bytes, str] = {}
         self.facts = _as_written(
             {**metadata_of(log, _TOLD_OF_LOG), **metadata_of(spec, _TOLD_OF_SPEC)}

@@ -22,6 +22,7 @@ from loaders.formats._inspect_records import (
     events_of,
 )
 from loaders.formats._inspect_sample import Placed, Sample, placed_events
+from loaders.steps import TOKENS
 from loaders.values import (
     Object,
     as_array,
@@ -220,13 +221,19 @@ def duration_of(event: ToolEvent, start: datetime | None) -> float | None:
 def usage_columns(usage: Any) -> dict[str, int | None]:
     """Token columns out of Inspect's ``usage``.
 
-    ``input_tokens`` leaves out what came from or went to the cache. In older logs it is that
-    way for some providers only, and output may leave out reasoning: which of the sums gives
-    ``total_tokens`` tells.
-
     >>> usage_columns({"input_tokens": 5, "output_tokens": 2, "total_tokens": 16,
     ...     "input_tokens_cache_read": 9})["input_tokens"]
     14
+    """
+    return dict(zip(TOKENS, tokens_of(usage), strict=True))
+
+
+def tokens_of(usage: Any) -> tuple[int | None, int | None, int | None, int | None]:
+    """Tokens put in and out, of reasoning and out of the cache, as ``usage`` tells them.
+
+    ``input_tokens`` leaves out what came from or went to the cache. In older logs it is that
+    way for some providers only, and output may leave out reasoning: which of the sums gives
+    ``total_tokens`` tells.
     """
     usage = as_object(usage)
     fresh, out = as_int(usage.get("input_tokens")), as_int(usage.get("output_tokens"))
@@ -245,9 +252,4 @@ def usage_columns(usage: Any) -> dict[str, int | None]:
         ]
         fresh, summed = next((pair for pair in sums if sum(pair) == known), sums[0])
         out = None if out is None else summed
-    return {
-        "input_tokens": fresh,
-        "output_tokens": out,
-        "reasoning_tokens": reasoning,
-        "cached_tokens": read,
-    }
+    return fresh, out, reasoning, read

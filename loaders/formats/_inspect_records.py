@@ -139,10 +139,12 @@ class OtherEvent(Event, gc=False):
 
 
 class RequestPart(Struct, gc=False):
-    """What tells whose a message of a raw request is, in whatever API."""
+    """Whose a message of a raw request is, in whatever API, and where it may have its thinking."""
 
     role: Any = None
     type: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
 
 
 class _Pools(Struct, gc=False):
@@ -319,7 +321,7 @@ def request_part_of(value: Any) -> RequestPart | None:
             return _request_part(value)
         except _REFUSED:
             value = opened(value)
-    return RequestPart(value.get("role"), value.get("type")) if is_object(value) else None
+    return _record(RequestPart, value) if is_object(value) else None
 
 
 def _output_of(value: Any) -> Output:

@@ -10,7 +10,7 @@ from msgspec import Raw
 from loaders.context import Range, strings_of
 from loaders.formats._inspect_context import Conversation, Numbers, common_prefix
 from loaders.formats._inspect_messages import Messages
-from loaders.formats._inspect_records import request_part_of
+from loaders.formats._inspect_records import RequestPart, request_part_of
 from loaders.formats._inspect_sample import Sample
 from loaders.values import as_text
 
@@ -123,8 +123,13 @@ class Requests:
 
     def _is_reply(self, number: int) -> bool:
         part = request_part_of(self._sample.requests[number])
-        if part is None:
-            return isinstance(self._sample.request(number), str)  # a prompt as one text: all turns
-        if part.role is None:  # an item of the Responses API
-            return not (as_text(part.type) or "_output").endswith("_output")
-        return part.role in ("assistant", "model")
+        return is_turn_of_model(part, self._sample, number)
+
+
+def is_turn_of_model(part: RequestPart | None, sample: Sample, number: int) -> bool:
+    """Whether a message of a raw request, of which this was read, repeats what the model put out."""
+    if part is None:
+        return isinstance(sample.request(number), str)  # a prompt as one text: all turns
+    if part.role is None:  # an item of the Responses API
+        return not (as_text(part.type) or "_output").endswith("_output")
+    return part.role in ("assistant", "model")

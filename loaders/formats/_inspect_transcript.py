@@ -23,11 +23,11 @@ from loaders.formats._inspect_records import (
     Output,
     ScoreEvent,
     ToolEvent,
-    as_logged,
     opened,
 )
 from loaders.formats._inspect_requests import Requests
-from loaders.formats._inspect_sample import Sample, may_refer
+from loaders.formats._inspect_sample import Sample
+from loaders.formats._inspect_tools import Offers
 from loaders.run import Run
 from loaders.values import (
     as_float,
@@ -37,7 +37,6 @@ from loaders.values import (
     as_object,
     as_text,
     as_time,
-    is_array,
 )
 
 _NOT_TOLD = frozenset({"sample_limit", "subtask"})
@@ -54,14 +53,13 @@ class Transcript:
 
     def __init__(self, run: Run, sample: Sample, toolsets: dict[bytes, str] | None = None) -> None:
         self.facts = Facts()
-        self._toolsets = {} if toolsets is None else toolsets
         self._run, self._sample = run, sample
+        self._offers = Offers(run, sample, {} if toolsets is None else toolsets)
         self._compactions = Compactions(run, sample, self.facts)
         self._messages = Messages(run, sample, self._compactions)
         self._register = self._messages.register
         self._conversations: dict[str, tuple[Conversation, Requests]] = {}
         self._errors: set[str] = set()
-        self._tools: bytes | str | None = None
         self._has_calls = False
         self._unknown: set[str] = set()
 
@@ -148,7 +146,7 @@ class Transcript:
             self._compactions.edit(scope.conversation),
         )
         self._compactions.tell(scope.conversation)
-        self._offer_tools(event.tools)
+        self._offers.tell(event.tools)
         output = event.output or _NO_OUTPUT
         self._gather(event, output)
         choices = output.choices or ()
@@ -208,27 +206,6 @@ class Transcript:
                 Requests(self._sample, self._messages),
             )
         return self._conversations[scope.conversation]
-
-    def _offer_tools(self, tools: Any) -> None:
-        """The definitions that this call was offered, where they differ from the latest ones."""
-        logged = as_logged(tools)
-        if logged == self._tools:
-            return
-        known = self._toolsets.get(logged) if isinstance(logged, bytes) else None
-        if known is not None:
-            self._tools = logged
-            self._run.offers(known)
-            return
-        tools = opened(tools)
-        if not is_array(tools):
-            return
-        self._tools = logged
-        toolset = self._run.tools(
-            (as_text(tool.get("name")), as_text(tool.get("description")), tool.get("parameters"))
-            for tool in map(as_object, self._sample.resolve(tools))
-        )
-        if isinstance(logged, bytes) and not may_refer(logged):
-            self._toolsets[logged] = toolset
 
     # ------------------------------------------------------------------ what no event showed
 

@@ -33,8 +33,10 @@ from typing import Any
 from loaders.builder import Builder
 from loaders.errors import UnreadableRecord
 from loaders.formats import _inspect_ignored
-from loaders.formats._inspect_eval import EMPTY, Eval
+from loaders.formats._inspect_eval import EMPTY, PATIENCE, Eval
+from loaders.formats._inspect_facts import Facts
 from loaders.formats._inspect_parts import usage_columns
+from loaders.formats._inspect_plain import PlainTranscript
 from loaders.formats._inspect_records import OtherEvent, sample_of
 from loaders.formats._inspect_sample import Sample, may_refer
 from loaders.formats._inspect_transcript import Transcript
@@ -142,17 +144,26 @@ def _tell(out: Builder, header: Eval, sample: Sample) -> None:
     )
     _tell_environment(run, record, header.spec)
     _tell_totals(run, record)
+    plain = PlainTranscript(run, sample, header.toolsets) if header.patience else None
+    if plain is not None and plain.tell():
+        header.patience = PATIENCE
+        _tell_facts(run, header, sample, plain.facts)
+        return
+    header.patience -= plain is not None
     transcript = Transcript(run, sample, header.toolsets)
     try:
         transcript.tell()
     finally:  # what is known of the run holds, too, where its transcript breaks off
-        facts = transcript.facts
-        run.set(
-            cost_usd=sum(facts.costs) if facts.costs else run.columns["cost_usd"],
-            params=_params(header, facts.params),
-            metadata=_metadata(header, record, {**facts.lists, **+facts.counts}),
-        )
-        _tell_outcome(run, header, sample)
+        _tell_facts(run, header, sample, transcript.facts)
+
+
+def _tell_facts(run: Run, header: Eval, sample: Sample, facts: Facts) -> None:
+    run.set(
+        cost_usd=sum(facts.costs) if facts.costs else run.columns["cost_usd"],
+        params=_params(header, facts.params),
+        metadata=_metadata(header, sample.record, {**facts.lists, **+facts.counts}),
+    )
+    _tell_outcome(run, header, sample)
 
 
 def _times(sample: Sample) -> dict[str, Any]:

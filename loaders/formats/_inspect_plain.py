@@ -1,0 +1,414 @@
+"""Tells an ordinary sample of an Inspect log: one conversation that only grows, in one pass.
+
+Ordinary is a sample of one agent, each of whose calls was given what the call before it was given,
+the replies since then under the ids they had, and new prompts and results of tools; and in which no
+call failed. All that ``Transcript`` keeps to find edited, merged and repeated messages again is not
+needed then. A sample that turns out to be of another kind is left to it; for ordinary ones both ways
+tell the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec import UNSET
+
+from loaders.context import Range
+from loaders.dialects.openai_chat import has_think_tag
+from loaders.errors import UnreadableRecord
+from loaders.formats._inspect_context import extend
+from loaders.formats._inspect_facts import Facts
+from loaders.formats._inspect_parts import (
+    Scope,
+    duration_of,
+    ended_at,
+    in_scopes,
+    response,
+    thinking_of,
+    tokens_of,
+)
+from loaders.formats._inspect_plain_sent import Growing, Otherwise, Thought, added
+from loaders.formats._inspect_records import (
+    Choice,
+    Message,
+    ModelEvent,
+    Output,
+    ScoreEvent,
+    ToolEvent,
+    opened,
+)
+from loaders.formats._inspect_sample import Sample
+from loaders.formats._inspect_tools import Offers
+from loaders.run import Run
+from loaders.steps import Step
+from loaders.values import as_float, as_int, as_json, as_object, as_text, as_time, is_array
+from loaders.whole_runs import WholeRun
+
+_MOST_EVENTS: Final = 8_192
+"""A longer sample is told event by event, so that its rows can be put away on the way."""
+_NOT_TOLD_HERE = (RecursionError, OverflowError, UnreadableRecord)
+
+
+class _Reply(NamedTuple):
+    """What a reply became: its events, and its thinking among them."""
+
+    start: int
+    stop: int
+    thoughts: list[Thought]
+
+
+class PlainTranscript:
+    """Tells a sample to a run if it is ordinary; ``facts`` are what it gathers on the way."""
+
+    def __init__(self, run: Run, sample: Sample, toolsets: dict[bytes, str]) -> None:
+        self.facts = Facts()
+        self._run, self._sample = run, sample
+        self._offers = Offers(run, sample, toolsets)
+        self._index = run.index
+        self._told = WholeRun()
+        self._events, self._seq, self._step = self._told.events, 0, None
+        self._calls: dict[str, tuple[int, str | None]] = {}
+        self._answered: set[str] = set()
+        self._ran: dict[str, ToolEvent] = {}
+        self._prompts: set[tuple[str, str]] = set()
+        self._inputs: dict[str, Message] = {}
+        """Messages told out of inputs, by id."""
+        self._replies: dict[str, _Reply] = {}
+        """Replies that no input has shown yet, by id; all are in ``_replied``."""
+        self._replied: set[str] = set()
+        self._keys: Sequence[int] = range(0)
+        self._ranges: list[Range] = []
+        self._growing = Growing(sample)
+
+    def tell(self) -> bool:
+        """Tell everything; or nothing, where the sample is not ordinary."""
+        try:
+            self._tell_all()
+        except (Otherwise, *_NOT_TOLD_HERE):
+            self._run.offered = None
+            return False
+        self._run.tell_whole(self._told)
+        return True
+
+    def _tell_all(self) -> None:
+        sample, record = self._sample, self._sample.record
+        if record.get("error") or len(sample.events.items) > _MOST_EVENTS:
+            raise Otherwise
+        if None in (self._run.columns["started_at"], self._run.columns["ended_at"]):
+            raise Otherwise
+        events = in_scopes(sample)
+        for _, event, scope in events:
+            if type(event) is ToolEvent and not scope.scorer:
+                if type(event.id) is not str or event.id in self._ran:
+                    raise Otherwise
+                self._ran[event.id] = event
+        conversation = None
+        for pos, event, scope in events:
+            if type(event) is ModelEvent:
+                if scope.scorer:
+                    self._tell_judgement(event, pos, scope)
+                    continue
+                if scope.conversation != conversation:
+                    if conversation is not None:
+                        raise Otherwise
+                    conversation = scope.conversation
+                self._tell_model_call(event, pos, scope)
+            elif type(event) is not ToolEvent:
+                if type(event) is not ScoreEvent or event.intermediate is True:
+                    raise Otherwise
+            elif not scope.scorer and event.id not in self._calls:
+                raise Otherwise
+        if conversation is None:
+            raise Otherwise
+        self._tell_rest()
+        if not self._ran.keys() <= self._answered or sample.missing:
+            raise Otherwise
+        self._told.unanswered = len(self._calls) - len(self._answered)
+
+    # ------------------------------------------------------------------ messages
+
+    def _row(  # noqa: PLR0917
+        self,
+        kind: str,
+        actor: str | None,
+        text: str | None,
+        state: str | None,
+        signature: str | None,
+        at: datetime | None,
+        media: list[str] | None,
+        pos: str,
+    ) -> None:
+        self._events.append((
+            self._index, self._seq, self._step, kind, actor, text, state, signature, None, None,
+            None, None, None, None, None, None, at, None, media, None, pos,
+        ))  # fmt: skip
+        self._seq += 1
+
+    def _tell_message(self, message: Message, pos: str) -> None:
+        """Tell a new message that is no reply."""
+        role, content = message.role, message.content
+        if message.tool_calls or message.metadata or content is UNSET:
+            raise Otherwise
+        message_id = message.id
+        if message_id is not None:
+            if type(message_id) is not str or not message_id or self._knows(message_id):
+                raise Otherwise
+            self._inputs[message_id] = message
+        if role == "tool":
+            self._tell_result(message, pos)
+            return
+        text = self._sample.resolve(content)
+        if type(text) is not str or role not in ("system", "user"):
+            raise Otherwise
+        if message.tool_call_id is not None or message.error is not None:
+            raise Otherwise
+        prompt = (role, text.strip())
+        if prompt in self._prompts:
+            raise Otherwise
+        self._prompts.add(prompt)
+        if role == "system":
+            self._told.system = self._told.system or text
+        else:
+            self._told.user = self._told.user or text
+        self._row(role, None, text, None, None, None, None, f"{pos}/content")
+
+    def _knows(self, message_id: str) -> bool:
+        return message_id in self._inputs or message_id in self._replied
+
+    def _tell_result(self, message: Message, pos: str) -> None:
+        call_id = message.tool_call_id
+        if type(call_id) is not str or call_id in self._answered or call_id not in self._calls:
+            raise Otherwise
+        self._answered.add(call_id)
+        text, media = self._sample.text_of(message.content)
+        call_seq, called = self._calls[call_id]
+        tool = as_text(message.function) or called
+        event = self._ran.get(call_id)
+        at = seconds = truncated = None
+        if event is not None:
+            at = as_time(event.timestamp)
+            seconds = duration_of(event, at)
+            truncated = True if is_array(event.truncated) else None
+        if message.error is None and message.tool_error is None:
+            where, is_error, error_type = f"{pos}/content", False, None
+        else:
+            resolve = self._sample.resolve
+            error, tool_error = resolve(message.error), resolve(message.tool_error)
+            text, where, is_error, error_type = response(error, tool_error, text, pos, "content")
+        self._told.responses += (str(tool), "\0", str(text), "\0", str(is_error))
+        self._events.append((
+            self._index, self._seq, self._step, "tool_result", None, text, None, None, tool,
+            call_id, call_seq, None, is_error, error_type, None, truncated, at, seconds, media,
+            None, where,
+        ))  # fmt: skip
+        self._seq += 1
+
+    def _tell_judgement(self, event: ModelEvent, pos: str, scope: Scope) -> None:
+        choices = None if event.output is None else event.output.choices
+        message = choices[0].message if choices else None
+        if message is None or message.content is UNSET:
+            raise Otherwise
+        text, media = self._sample.text_of(message.content)
+        self._row("other", scope.scorer, text, None, None, as_time(event.timestamp), media, pos)
+
+    # ------------------------------------------------------------------ model calls
+
+    def _tell_model_call(self, event: ModelEvent, pos: str, scope: Scope) -> None:
+        output = event.output
+        if event.error or event.pending or output is None or output.error:
+            raise Otherwise
+        choices = output.choices
+        if not choices or len(choices) != 1:
+            raise Otherwise
+        self._follow(self._sample.input_of(event, pos))
+        self._offers.tell(event.tools)
+        self._gather(event, output)
+        start = as_time(event.timestamp)
+        first, available = self._seq, len(self._told.thinking)
+        number = self._step = len(self._told.steps)
+        state, chars = self._tell_reply(choices[0], pos, scope.agent, start)
+        sent = self._growing.sent(event, self._told.thinking[:available])
+        fresh, out, reasoning, cached = tokens_of(output.usage)
+        self._told.steps.append(
+            Step(
+                self._index,
+                number,
+                first,
+                scope.agent or as_text(event.role),
+                as_text(event.model),
+                start,
+                ended_at(event, start),
+                fresh,
+                out,
+                reasoning,
+                cached,
+                as_text(choices[0].stop_reason),
+                None,
+                state,
+                chars,
+                available,
+                sent.thinking,
+                sent.evidence,
+                sent.edit,
+                _as_objects(self._ranges),
+                None if sent.ranges is None else _as_objects(sent.ranges),
+                self._run.offered,
+                pos,
+            )
+        )
+
+    def _follow(self, keys: Sequence[int]) -> None:
+        """Tell what is new in the next call's input."""
+        pool = self._sample.pool
+        for key in added(self._keys, keys):
+            message = pool.items[key]
+            if message.role == "assistant":
+                self._show_reply(message)
+                continue
+            start = self._seq
+            self._tell_message(message, pool.place(key))
+            extend(self._ranges, start, self._seq)
+            self._growing.shows_other()
+        self._keys = keys
+
+    def _show_reply(self, message: Message) -> None:
+        reply = self._replies.pop(message.id, None) if type(message.id) is str else None
+        if reply is None:
+            raise Otherwise
+        extend(self._ranges, reply.start, reply.stop)
+        self._growing.shows_reply(reply.thoughts)
+
+    def _gather(self, event: ModelEvent, output: Output) -> None:
+        facts = self.facts
+        facts.params = facts.params or as_object(event.config)
+        facts.note("served_models", output.model)
+        facts.note("tool_choices", event.tool_choice)
+        if event.cache == "read":
+            facts.counts["cache_reads"] += 1
+        if event.retries:
+            facts.counts["retries"] += as_int(event.retries) or 0
+        cost = as_float(as_object(output.usage).get("total_cost"))
+        if cost is not None:
+            facts.costs.append(cost)
+
+    # ------------------------------------------------------------------ replies
+
+    def _tell_reply(
+        self, choice: Choice, pos: str, actor: str | None, at: datetime | None
+    ) -> tuple[str | None, int]:
+        """Tell what a call put out; returns the state and the length of its thinking."""
+        message = choice.message
+        if message is None:
+            raise Otherwise
+        pos = f"{pos}/output/choices/0/message"
+        start, content = self._seq, message.content
+        thoughts: list[Thought] = []
+        chars = 0
+        if is_array(content):
+            for index, part in enumerate(content):
+                part = as_object(part)
+                kind = part.get("type")
+                if kind == "reasoning":
+                    chars += self._tell_thinking(
+                        part, f"{pos}/content/{index}", actor, at, thoughts
+                    )
+                elif kind == "text" and part.get("refusal") is not True:
+                    self._tell_text(part.get("text"), f"{pos}/content/{index}", actor, at)
+                else:
+                    raise Otherwise
+        elif content is not UNSET and content is not None:
+            self._tell_text(content, f"{pos}/content", actor, at)
+        for index, call in enumerate(message.tool_calls or ()):
+            call_id = call.id
+            if type(call_id) is not str or call_id in self._calls:
+                raise Otherwise
+            tool = as_text(call.function)
+            self._calls[call_id] = (self._seq, tool)
+            event = self._ran.get(call_id)
+            arguments = as_json(self._sample.resolve(opened(call.arguments)))
+            self._events.append((
+                self._index, self._seq, self._step, "tool_call", actor, None, None, None, tool,
+                call_id, None, arguments, None, None, None, None,
+                at if event is None else as_time(event.timestamp), None, None, None,
+                f"{pos}/tool_calls/{index}",
+            ))  # fmt: skip
+            self._seq += 1
+        message_id = message.id
+        if type(message_id) is str:
+            if self._knows(message_id):
+                raise Otherwise
+            self._replied.add(message_id)
+            self._replies[message_id] = _Reply(start, self._seq, thoughts)
+        states = {thought.state for thought in thoughts}
+        if len(states) > 1:
+            raise Otherwise
+        return states.pop() if states else None, chars
+
+    def _tell_text(self, text: Any, pos: str, actor: str | None, at: datetime | None) -> None:
+        text = self._sample.resolve(text)
+        if type(text) is not str or has_think_tag(text):
+            raise Otherwise
+        if text and not text.isspace():
+            self._row("message", actor, text, None, None, at, None, pos)
+
+    def _tell_thinking(
+        self,
+        part: dict[str, Any],
+        pos: str,
+        actor: str | None,
+        at: datetime | None,
+        thoughts: list[Thought],
+    ) -> int:
+        thought = thinking_of(part, self._sample.resolve)
+        if thought is None:
+            return 0
+        text, state, signature, contents = thought
+        logged = reference = None
+        if state == "text":
+            logged = part["reasoning"]
+            if text is None or text.isspace():
+                raise Otherwise
+            if logged is not text:
+                reference = msgspec.json.encode(logged)
+        thoughts.append(Thought(self._seq, state, contents, logged, reference))
+        self._told.thinking.append(self._seq)
+        self._row("thinking", actor, text, state, signature, at, None, pos)
+        return len(text or "")
+
+    # ------------------------------------------------------------------ the end
+
+    def _tell_rest(self) -> None:
+        """Results of tools that stand at the end of the conversation and in no call's input."""
+        messages, seen = self._sample.messages, set[str]()
+        for index, message in enumerate(messages.items):
+            message_id = message.id
+            if type(message_id) is not str or message_id in seen:
+                raise Otherwise
+            seen.add(message_id)
+            if message.role == "assistant":
+                if message_id not in self._replied:
+                    raise Otherwise
+            elif message_id in self._inputs:
+                if not self._same(message, self._inputs[message_id]):
+                    raise Otherwise
+            elif message.role == "tool":
+                self._tell_message(message, messages.place(index))
+            else:
+                raise Otherwise
+
+    def _same(self, one: Message, other: Message) -> bool:
+        resolve = self._sample.resolve
+        return (
+            one.role == other.role
+            and one.tool_call_id == other.tool_call_id
+            and resolve(one.content) == resolve(other.content)
+            and one.error == other.error
+            and not one.tool_calls
+        )
+
+
+def _as_objects(ranges: list[Range]) -> list[dict[str, int]]:
+    return [{"start": start, "stop": stop} for start, stop in ranges]
