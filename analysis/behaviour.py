@@ -14,17 +14,20 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from analysis.behaviour_rules import plan_drift, premature_stops
-from analysis.behaviour_signals import (
-    ERRORS,
-    calls,
-    explicit_errors,
-    failing_steps,
-    signals,
-    signals_of,
+from analysis import (
+    behaviour_calls,
+    behaviour_events,
+    behaviour_rules,
+    behaviour_signals,
+    neighbours,
+    perturbations,
 )
+from analysis.behaviour_events import ERRORS, Look, explicit_errors, failing_in, look
+from analysis.behaviour_rules import drift_in, ends_in, plan_drift, premature_stops, stops
+from analysis.behaviour_signals import calls, check_window, signals, signals_in
 from analysis.outcomes import columns, task_of
 from analysis.parts import part_by_part
+from analysis.remembered import kept_beside_store
 from analysis.results import Result
 from analysis.uncertainty import Estimate, clustered_mean, t_estimate
 from loaders import Trajectories
@@ -98,25 +101,20 @@ def rates(
         .with_columns([] if arms else [pl.lit("all runs").alias("group")])
         .collect()
     )
-    wrong = explicit_errors(runs)
-    shown = part_by_part(
-        runs, lambda part, wrong: _means(signals_of(part, wrong, window, ignore)), wrong
-    )
-    if shown.join(labels, on="run", how="semi").is_empty():
+    check_window(window)
+    told = _each_run(runs, window, tuple(sorted(ignore)))
+    stopped = stops(runs, told).with_columns(pl.col("premature_stop").cast(pl.Float64))
+    measured = labels.select("run", "task")
+    for known in (told, stopped):
+        measured = measured.join(known, on="run", how="left", maintain_order="left")
+    if measured["model_calls"].is_null().all():
         raise DerailError("these logs have no model calls, so there is no behaviour to measure")
-    measured = _measured(runs, shown, labels)
-    counts = part_by_part(
-        runs, lambda part, wrong: _error_counts(failing_steps(part, wrong)), wrong
-    )
-    errors = labels.join(counts, on="run", maintain_order="left")
     rows: list[dict[str, Any]] = []
     for key, group in labels.group_by(names, maintain_order=True):
         arm = dict(zip(names, key, strict=True))
         here = measured.join(group.select("run"), on="run", how="semi", maintain_order="left")
         rows += [{**arm, **_mean_row(here, signal, level)} for signal in _MEANS]
-        rows += [
-            {**arm, **row} for row in _error_rows(errors.join(group, on="run", how="semi"), level)
-        ]
+        rows += [{**arm, **row} for row in _error_rows(here.filter(pl.col("pairs") > 0), level)]
     schema: dict[str, Any] = {name: labels.schema[name] for name in names} | _SCHEMA
     frame = pl.DataFrame(rows, schema=schema)
     order = {signal: number for number, signal in enumerate(_UNITS)}
@@ -150,20 +148,37 @@ _SCHEMA = {
 }
 
 
-def _means(table: pl.DataFrame) -> pl.DataFrame:
-    """A row per run: the mean of each signal over the steps where it is known."""
-    return table.group_by("run").agg(pl.col(name).cast(pl.Float64).mean() for name in _PER_STEP)
+_RULES = (
+    perturbations,
+    *perturbations.RULES,
+    *(behaviour_events, behaviour_calls, behaviour_rules, behaviour_signals, neighbours),
+)
 
 
-def _measured(runs: Trajectories, per_run: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
-    """A row per run: its task, the means of its signals, and what its end shows."""
-    at_ends = premature_stops(runs).join(plan_drift(runs), on="run")
-    return (
-        labels.select("run", "task")
-        .join(per_run, on="run", how="left", maintain_order="left")
-        .join(at_ends, on="run", how="left", maintain_order="left")
-        .with_columns(pl.col("premature_stop").cast(pl.Float64))
+@kept_beside_store("behaviour", _RULES)
+def _each_run(runs: Trajectories, window: int, ignore: tuple[str, ...]) -> pl.DataFrame:
+    """A row per run: ``model_calls`` (null without any), the means of its signals, its errors, its end."""
+    return part_by_part(
+        runs,
+        lambda part, wrong: _measured(look(part, wrong), window, ignore),
+        explicit_errors(runs),
     )
+
+
+def _measured(seen: Look, window: int, ignore: tuple[str, ...]) -> pl.DataFrame:
+    failing = failing_in(seen)
+    means = (
+        signals_in(seen, failing, window, ignore)
+        .group_by("run")
+        .agg(
+            pl.len().alias("model_calls"),
+            *(pl.col(name).cast(pl.Float64).mean() for name in _PER_STEP),
+        )
+    )
+    table = drift_in(seen)
+    for known in (means, _error_counts(failing), ends_in(seen)):
+        table = table.join(known, on="run", how="left", maintain_order="left")
+    return table
 
 
 def _mean_row(measured: pl.DataFrame, signal: str, level: float) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from typing import Final
 
 import polars as pl
 
+from analysis.behaviour_events import CALL, SEQ, STEP, Look, look
 from analysis.parts import part_by_part
+from analysis.signals import of_tools
 from loaders import Trajectories
 
 _PREFIX = r"^(?i:(?:\w+(?:[.:]|__))*"
@@ -95,36 +97,19 @@ def premature_stops(runs: Trajectories) -> pl.DataFrame:
     edits to verify. Null: no edit, the run was cut off (limit, error, cancelled, or a call
     pending), or no tool that runs things was offered or used, so that it could not verify.
     """
-    tool, arguments = pl.col("tool").fill_null(""), pl.col("arguments").fill_null("")
-    is_shell = tool.str.contains(SHELLS)
-    is_no_edit = arguments.str.contains(_LOOKS_ONLY) | arguments.str.contains(_PROSE)
-    changes = arguments.str.replace_all(_PRINTS_A_PATCH, "").str.contains(SHELL_EDITS)
-    edits = (tool.str.contains(EDITS) & ~is_no_edit) | (is_shell & changes)
-    verifies = tool.str.contains(CHECKS) | (is_shell & arguments.str.contains(VERIFICATIONS))
-    submits = tool.str.contains(SUBMITS) | (is_shell & arguments.str.contains(_SUBMITTED))
-    failed = (
-        runs.events.filter((pl.col("kind") == "tool_result") & pl.col("is_error"))
-        .select("run", pl.col("call_seq").alias("seq"), pl.lit(value=True).alias("failed"))
-        .unique(["run", "seq"])
-    )
-    per_run = (
-        runs.clustered("events")
-        .filter(pl.col("kind") == "tool_call")
-        .join(failed, on=["run", "seq"], how="left", maintain_order="left")
-        .group_by("run")
-        .agg(
-            pl.col("seq").filter(edits & pl.col("failed").is_null()).max().alias("edited"),
-            pl.col("seq").filter(verifies).max().alias("verified"),
-            pl.col("step").filter(submits).max().alias("submitted"),
-            pl.col("step").max().alias("last_call"),
-            (is_shell | tool.str.contains(CHECKS)).any().alias("used_a_runner"),
-        )
-    )
+    needed = ("run", "seq", "step", "kind", "tool", "arguments", "call_seq", "is_error")
+    return stops(runs, part_by_part(runs, lambda part: ends_in(look(part, None, *needed))))
+
+
+def stops(runs: Trajectories, ends: pl.DataFrame) -> pl.DataFrame:
+    """What ``premature_stops`` returns, given what ``ends_in`` tells of all parts."""
     name = pl.col("name").fill_null("")
-    runners = (
-        runs.tools.group_by("toolset")
-        .agg((name.str.contains(SHELLS) | name.str.contains(CHECKS)).any().alias("offers_a_runner"))
-        .filter(pl.col("toolset").is_not_null())
+    runs_things = name.str.contains(SHELLS) | name.str.contains(CHECKS)
+    offered = (
+        runs.tools.filter(pl.col("toolset").is_not_null())
+        .group_by("toolset")
+        .agg(runs_things.any().alias("offers_a_runner"))
+        .collect()
     )
     cut_off = pl.col("outcome").cast(pl.String).is_in(["limit", "cancelled", "error"])
     ended = (pl.col("submitted") == pl.col("last_call")) | (
@@ -139,11 +124,59 @@ def premature_stops(runs: Trajectories) -> pl.DataFrame:
     unverified = (pl.col("verified") < pl.col("edited")).fill_null(value=True)
     return (
         runs.trajectories.select("run", "toolset", "outcome", "steps")
-        .join(per_run, on="run", how="left", maintain_order="left")
-        .join(runners, on="toolset", how="left", maintain_order="left")
+        .collect()
+        .join(ends, on="run", how="left", maintain_order="left")
+        .join(offered, on="toolset", how="left", maintain_order="left")
         .select("run", pl.when(can_tell).then(unverified).alias("premature_stop"))
-        .collect(engine="streaming")
     )
+
+
+def ends_in(seen: Look) -> pl.DataFrame:
+    """What each run with tool calls did at its end, of a part of the runs.
+
+    Columns: ``run``, ``edited`` and ``verified`` (``seq`` of the last call that did), ``submitted`` and
+    ``last_call`` (their steps), ``used_a_runner``.
+    """
+    calls = seen.events.filter(pl.col("kind") == "tool_call").select(
+        "run", "seq", SEQ.alias("at"), "step", "tool", pl.col("arguments").fill_null("")
+    )
+    tool = pl.col("tool").fill_null("")
+    patterns = {"edits": EDITS, "shell": SHELLS, "checks": CHECKS, "submits": SUBMITS}
+    tools = of_tools(calls, **{name: tool.str.contains(one) for name, one in patterns.items()})
+    calls = calls.join(tools, on="tool", how="left", nulls_equal=True, maintain_order="left")
+    # Arguments are searched only where the tool makes them count.
+    arguments = pl.col("arguments")
+    commands = calls.filter("shell").with_columns(
+        arguments.str.replace_all(_PRINTS_A_PATCH, "").str.contains(SHELL_EDITS).alias("changes"),
+        arguments.str.contains(VERIFICATIONS).alias("verifies"),
+        arguments.str.contains(_SUBMITTED).alias("is_over"),
+    )
+    looks_only = arguments.str.contains(_LOOKS_ONLY) | arguments.str.contains(_PROSE)
+    is_failure = (pl.col("kind") == "tool_result") & pl.col("is_error")
+    failed = seen.events.filter(is_failure).select(CALL.alias("at"))
+    edited = _latest(
+        "edited", "seq", calls.filter("edits").filter(~looks_only), commands.filter("changes"),
+        but=failed,
+    )  # fmt: skip
+    verified = _latest("verified", "seq", calls.filter("checks"), commands.filter("verifies"))
+    submitted = _latest("submitted", "step", calls.filter("submits"), commands.filter("is_over"))
+    per_run = calls.group_by("run").agg(
+        pl.col("step").max().alias("last_call"),
+        (pl.col("shell") | pl.col("checks")).any().alias("used_a_runner"),
+    )
+    for known in (edited, verified, submitted):
+        per_run = per_run.join(known, on="run", how="left", maintain_order="left")
+    return per_run
+
+
+def _latest(
+    name: str, column: str, *calls: pl.DataFrame, but: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """The last of these calls of each run, without ``but``: ``run``, and its ``column`` under a name."""
+    every = pl.concat([one.select("run", "at", "seq", "step") for one in calls])
+    if but is not None:
+        every = every.join(but, on="at", how="anti")
+    return every.group_by("run").agg(pl.col(column).max().alias(name))
 
 
 def plan_drift(runs: Trajectories) -> pl.DataFrame:
@@ -154,29 +187,32 @@ def plan_drift(runs: Trajectories) -> pl.DataFrame:
     an action's entities are those of its arguments. Null where the plan names nothing, the actions
     name nothing, or the run has fewer than 5 tool calls.
     """
-    return part_by_part(runs, _plan_drift)
+    needed = ("run", "seq", "step", "kind", "tool", "arguments", "words")
+    return part_by_part(runs, lambda part: drift_in(look(part, None, *needed)))
 
 
-def _plan_drift(runs: Trajectories) -> pl.DataFrame:
-    said = pl.col("kind").is_in(["thinking", "message"]) & (
-        pl.col("text").fill_null("").str.strip_chars() != ""
-    )
-    planned = (pl.col("kind") == "tool_call") & pl.col("tool").fill_null("").str.contains(PLANS)
+def drift_in(seen: Look) -> pl.DataFrame:
+    """What ``plan_drift`` returns, of a part of the runs."""
+    events = seen.events
+    calls = events.filter(pl.col("kind") == "tool_call")
+    plans = of_tools(calls, plans=pl.col("tool").fill_null("").str.contains(PLANS)).filter("plans")
+    planned = calls.join(plans, on="tool", how="semi", nulls_equal=True)
+    said = events.filter(pl.col("kind") != "tool_call", pl.col("words").is_not_null())
+    every = pl.concat([said, planned]).filter(pl.col("step").is_not_null())
+    begins = every.group_by("base").agg(pl.col("step").min()).select(STEP.alias("at_step"))
     first = (
-        runs.events.filter(said | planned, pl.col("step").is_not_null())
-        .filter(pl.col("step") == pl.col("step").min().over("run"))
-        .select("run", entities(pl.coalesce("text", "arguments")).alias("plan"))
+        every.filter(STEP.is_in(begins["at_step"].implode()))
+        .select("run", entities(pl.coalesce("words", "arguments")).alias("plan"))
         .group_by("run")
         .agg(pl.col("plan").explode().drop_nulls().unique())
     )
+    enough = calls.group_by("run").len().filter(pl.col("len") >= LAST_ACTIONS)
     last = (
-        runs.events.filter(pl.col("kind") == "tool_call")
-        .select("run", "seq", "arguments")
+        calls.select("run", "seq", "arguments")
+        .join(enough, on="run", how="semi")
+        .sort("run", "seq")
         .group_by("run")
-        .agg(pl.col("arguments").sort_by("seq").tail(LAST_ACTIONS), pl.len().alias("calls"))
-        .filter(pl.col("calls") >= LAST_ACTIONS)
-        .select("run", "arguments")
-        .explode("arguments")
+        .tail(LAST_ACTIONS)
         .select("run", entities(pl.col("arguments")).alias("acted_on"))
         .group_by("run")
         .agg(pl.col("acted_on").explode().drop_nulls().unique())
@@ -186,9 +222,9 @@ def _plan_drift(runs: Trajectories) -> pl.DataFrame:
     union = plan.list.set_union(acted_on).list.len()
     tells = (plan.list.len() > 0) & (acted_on.list.len() > 0)
     return (
-        runs.trajectories.select("run")
+        seen.runs.trajectories.select("run")
+        .collect()
         .join(first, on="run", how="left", maintain_order="left")
         .join(last, on="run", how="left", maintain_order="left")
         .select("run", pl.when(tells).then(1 - shared / union).alias("plan_drift"))
-        .collect()
     )

@@ -14,21 +14,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.behaviour_rules import TARGET, entities
+from analysis.behaviour_calls import calls_in, signals_of_steps
+from analysis.behaviour_events import ERRORS, STEP, Look, explicit_errors, failing_in, look
+from analysis.neighbours import before, in_a_row, is_neighbour, latest, so_far
 from analysis.parts import part_by_part
-from analysis.perturbations import detect
 from loaders import Trajectories
 from loaders.errors import DerailError
 
-STUCK_SAME: Final = 4
-STUCK_ERROR: Final = 3
-MONOLOGUE: Final = 3
-ALTERNATION: Final = 6
+__all__ = ["ERRORS", "calls", "signals"]
 
-ERRORS: Final = (
-    "exec_error", "exception", "timeout", "rate_limit", "http_error", "auth", "not_found", "harness_format",
-)  # fmt: skip
-"""Codes of ``perturbations.detect`` that make a response an explicit error."""
+MONOLOGUE: Final = 3
 
 _THOUGHT = ("text", "summary", "hidden", "redacted", "tagged_in_text")
 
@@ -50,50 +45,19 @@ def calls(runs: Trajectories, window: int = 10, ignore: Sequence[str] = ()) -> p
     >>> calls(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"))["repeat"].null_count()
     0
     """
-    return calls_of(runs, explicit_errors(runs), window, ignore)
+    check_window(window)
+    needed = ("run", "seq", "step", "kind", "tool", "arguments", "call_seq", "observation")
+    return part_by_part(
+        runs,
+        lambda part, wrong: calls_in(look(part, wrong, *needed), window, ignore).drop("base"),
+        explicit_errors(runs),
+    )
 
 
-def calls_of(
-    runs: Trajectories, wrong: pl.DataFrame, window: int, ignore: Sequence[str]
-) -> pl.DataFrame:
-    """What ``calls`` returns, given the ``explicit_errors`` of the runs."""
+def check_window(window: int) -> None:
+    """Raise ``DerailError`` where it is no number of calls to look back."""
     if window < 1:
         raise DerailError(f"window is a number of calls to look back, at least 1, not {window}")
-    return part_by_part(runs, lambda part, wrong: _calls(part, wrong, window, ignore), wrong)
-
-
-def _calls(
-    runs: Trajectories, wrong: pl.DataFrame, window: int, ignore: Sequence[str]
-) -> pl.DataFrame:
-    spoken = (pl.col("kind") == "user").cum_sum().over("run").alias("turn")
-    table = (
-        runs.events.filter(pl.col("kind").is_in(["tool_call", "user"]))
-        .select("run", "seq", "step", "kind", "tool", "arguments", spoken)
-        .filter((pl.col("kind") == "tool_call") & ~pl.col("tool").is_in(list(ignore)).fill_null(value=False))
-        .with_columns(normal_action().alias("action"), pl.int_range(pl.len()).over("run").alias("position"))
-        .collect()
-        .join(_answers(runs, wrong), on=["run", "seq"], how="left", maintain_order="left")
-    )  # fmt: skip
-    since = pl.col("position") - pl.col("position").shift(1).over("run", "action")
-    pair = pl.struct("action", "observation").hash()
-    known = pl.col("action").is_not_null() & pl.col("observation").is_not_null()
-    table = table.with_columns(
-        pl.when(pl.col("action").is_not_null())
-        .then((since <= window).fill_null(value=False))
-        .alias("repeat"),
-        pl.when(known).then(pair).alias("pair"),
-        pl.when(pl.col("error")).then("action").alias("failing"),
-    )
-    return table.with_columns(
-        pl.when(known).then(_times_in_a_row("pair") >= STUCK_SAME).alias("stuck_same"),
-        pl.when(pl.col("action").is_not_null() & pl.col("error").is_not_null())
-        .then(_times_in_a_row("failing") >= STUCK_ERROR)
-        .alias("stuck_error"),
-        pl.when(known).then(_alternates()).alias("alternation"),
-    ).select(
-        *("run", "seq", "step", "turn", "tool", "action", "observation", "error", "repeat"),
-        *("stuck_same", "stuck_error", "alternation", "arguments"),
-    )
 
 
 def signals(runs: Trajectories, window: int = 10, ignore: Sequence[str] = ()) -> pl.DataFrame:
@@ -124,60 +88,50 @@ def signals(runs: Trajectories, window: int = 10, ignore: Sequence[str] = ()) ->
     >>> table.height > 300, table["cascade"].max() > 0
     (True, True)
     """
-    return signals_of(runs, explicit_errors(runs), window, ignore)
+    check_window(window)
+    return part_by_part(
+        runs,
+        lambda part, wrong: signals_in(seen := look(part, wrong), failing_in(seen), window, ignore),
+        explicit_errors(runs),
+    )
 
 
-def signals_of(
-    runs: Trajectories, wrong: pl.DataFrame, window: int, ignore: Sequence[str]
+def signals_in(
+    seen: Look, failing: pl.DataFrame, window: int, ignore: Sequence[str]
 ) -> pl.DataFrame:
-    """What ``signals`` returns, given the ``explicit_errors`` of the runs."""
-    return part_by_part(runs, lambda part, wrong: _signals(part, wrong, window, ignore), wrong)
-
-
-def _signals(
-    runs: Trajectories, wrong: pl.DataFrame, window: int, ignore: Sequence[str]
-) -> pl.DataFrame:
-    told = calls_of(runs, wrong, window, ignore)
-    wrote = _writing(runs)
-    table = (
-        runs.steps.select(
+    """The columns of ``signals``, of a part of the runs, given its ``failing_in``."""
+    steps = (
+        seen.runs.steps.select(
             *("run", "trajectory_id", "step", "thinking", "thinking_chars"),
             *("reasoning_tokens", "output_tokens", "toolset"),
         )
-        .sort("run", "step")
+        .sort("run", "step", maintain_order=True)
         .collect()
-        .join(wrote, on=["run", "step"], how="left", maintain_order="left")
-        .join(_of_step(told), on=["run", "step"], how="left", maintain_order="left")
-        .join(_entropy(runs, window), on=["run", "step"], how="left", maintain_order="left")
-        .join(_turns(runs), on=["run", "step"], how="left", maintain_order="left")
-        .with_columns(pl.col("calls", "judged").fill_null(0), pl.col("opens_turn").fill_null(value=False))
-    )  # fmt: skip
-    silent = pl.col("calls") == 0
-    spell = (~silent | pl.col("opens_turn")).cum_sum().over("run")
-    has_tools = (pl.col("calls").sum().over("run") > 0) | pl.col("toolset").is_not_null()
-    news = (
-        pl.col("news").fill_null(value=False) | pl.col("opens_turn") | (pl.int_range(pl.len()) == 0)
-    ).over("run")
-    counted = (silent | (pl.col("judged") > 0)).cum_sum().over("run")
+    )
+    table = seen.with_base(steps).with_columns(STEP.alias("at_step"))
+    for of_step in (
+        _writing(seen.events),
+        signals_of_steps(calls_in(seen, window, ignore)),
+        _entropy(seen.events, window),
+        _turns(seen.events),
+        failing.drop("run", "step"),
+    ):
+        table = table.join(of_step, on="at_step", how="left", maintain_order="left")
     table = table.with_columns(
-        spell.alias("spell"), has_tools.alias("has_tools"), news.alias("news"), counted.alias("counted")
-    ).with_columns(
-        pl.when("has_tools")
-        .then(silent & (silent.cum_sum().over("run", "spell") >= MONOLOGUE))
-        .alias("monologue"),
-        (
-            pl.col("counted")
-            - pl.when("news").then("counted").forward_fill().over("run")
-        ).cast(pl.Int64).alias("stagnation"),
-        pl.col("entropy").forward_fill().over("run"),
-        _density().alias("density"),
-        _interleaved().alias("interleaved"),
-    )  # fmt: skip
+        pl.col("calls", "judged").fill_null(0), pl.col("opens_turn").fill_null(value=False)
+    )
+    in_run = table.group_by("run").agg((pl.col("calls") > 0).any().alias("uses_tools"))
+    has_tools = pl.col("uses_tools") | pl.col("toolset").is_not_null()
     return (
-        table.join(
-            failing_steps(runs, wrong), on=["run", "step"], how="left", maintain_order="left"
+        table.join(in_run, on="run", how="left", maintain_order="left")
+        .with_columns(
+            pl.when(has_tools).then(_silent_for() >= MONOLOGUE).alias("monologue"),
+            _stagnation().alias("stagnation"),
+            latest(pl.col("entropy")).alias("entropy"),
+            latest(pl.col("streak")).fill_null(0).alias("cascade"),
+            _density().alias("density"),
+            _interleaved().alias("interleaved"),
         )
-        .with_columns(pl.col("streak").forward_fill().over("run").fill_null(0).alias("cascade"))
         .select(
             *("run", "trajectory_id", "step", pl.col("calls").cast(pl.Int64)),
             *("repeat", "stuck_same", "stuck_error", "monologue", "alternation", "stagnation"),
@@ -186,126 +140,59 @@ def _signals(
     )
 
 
-# ---------------------------------------------------------------------- calls
+# ---------------------------------------------------------------------- what events tell of a step
 
 
-def normal_action() -> pl.Expr:
-    """Tool and arguments as one number; keys of a flat object are sorted, a nested one stays in order."""
-    tight = (
-        pl.col("arguments")
-        .str.strip_chars()
-        .str.replace_all(r'"\s*:\s+', '":')
-        .str.replace_all(r',\s+"', ',"')
-        .str.replace_all(r"^\{\s+", "{")
-        .str.replace_all(r"\s+\}$", "}")
-    )
-    inner = tight.str.strip_prefix("{").str.strip_suffix("}")
-    by_key = inner.str.replace_all(r',("\w+":)', "\x1f${1}").str.split("\x1f").list.sort()
-    is_flat = tight.str.starts_with("{") & ~inner.str.contains(r"[\[\]{}]")
-    normal = pl.when(is_flat).then(by_key.list.join("\x1f")).otherwise(tight)
-    return pl.concat_str(pl.col("tool").fill_null(""), pl.lit("\x1f"), normal).hash()
-
-
-def explicit_errors(runs: Trajectories) -> pl.DataFrame:
-    """Responses that are explicit errors: ``run``, ``at`` (their ``seq``), ``step``, ``error``."""
+def _writing(events: pl.DataFrame) -> pl.DataFrame:
+    """What each step wrote: characters, its first thinking and tool call, whether it got responses."""
+    kind = pl.col("kind")
     return (
-        detect(runs)
-        .filter(pl.col("code").is_in(ERRORS))
-        .select("run", pl.col("seq").alias("at"), "step", pl.lit(value=True).alias("error"))
-        .unique()
-    )
-
-
-def _answers(runs: Trajectories, wrong: pl.DataFrame) -> pl.DataFrame:
-    """The response to each call: ``run``, ``seq`` of the call, ``observation``, ``error``."""
-    can_compare = pl.col("text").is_not_null() | (pl.col("media").list.len().fill_null(0) == 0)
-    told = pl.struct("text", "exit_code", "is_error").hash()
-    return (
-        runs.events.filter((pl.col("kind") == "tool_result") & pl.col("call_seq").is_not_null())
+        events.filter(kind != "user", pl.col("step").is_not_null())
         .select(
-            "run",
-            pl.col("call_seq").alias("seq"),
-            pl.col("seq").alias("at"),
-            pl.when(can_compare).then(told).alias("observation"),
+            STEP.alias("at_step"),
+            "written",
+            (kind == "tool_call").alias("calls"),
+            pl.when(kind == "thinking").then("seq").alias("thinks_at"),
+            pl.when(kind == "tool_call").then("seq").alias("acts_at"),
+            (kind == "tool_result").alias("answered"),
         )
-        .collect()
-        .join(wrong.drop("step"), on=["run", "at"], how="left", maintain_order="left")
-        .group_by("run", "seq", maintain_order=True)
-        .agg(pl.col("observation").last(), pl.col("error").fill_null(value=False).any())
-    )
-
-
-def _times_in_a_row(column: str) -> pl.Expr:
-    """How often this value stood in a row, up to this call, within a user turn; 1 for a null."""
-    value = pl.struct("turn", column)
-    same = (value == value.shift(1).over("run")) & pl.col(column).is_not_null()
-    block = (~same.fill_null(value=False)).cum_sum().over("run")
-    return pl.int_range(pl.len()).over("run", block) + 1
-
-
-def _alternates() -> pl.Expr:
-    def back(calls: int) -> pl.Expr:
-        return pl.col("pair").shift(calls).over("run", "turn")
-
-    pairs = [back(n) == back(n + 2) for n in range(ALTERNATION - 2)]
-    return (pl.all_horizontal(pairs) & (back(0) != back(1))).fill_null(value=False)
-
-
-def _of_step(told: pl.DataFrame) -> pl.DataFrame:
-    """The signals of calls by step, and whether one of them brought something new."""
-    targets = (
-        told.lazy()
-        .select("run", "seq", entities(pl.col("arguments"), TARGET).alias("target"))
-        .explode("target")
-        .drop_nulls("target")
-        .filter(pl.col("target").is_first_distinct().over("run"))
-        .select("run", "seq", pl.lit(value=True).alias("new_target"))
-        .unique()
-        .collect()
-    )
-    unseen = pl.col("observation").is_first_distinct().over("run")
-    return (
-        told.join(targets, on=["run", "seq"], how="left", maintain_order="left")
-        .with_columns(
-            ((unseen & pl.col("observation").is_not_null()) | pl.col("new_target"))
-            .fill_null(value=False)
-            .alias("news")
-        )
-        .group_by("run", "step")
+        .group_by("at_step")
         .agg(
-            pl.len().alias("judged"),
-            *(pl.col(n).max() for n in ("repeat", "stuck_same", "stuck_error", "alternation")),
-            pl.col("news").any(),
+            pl.col("written").sum().alias("said"),
+            pl.col("calls").sum(),
+            pl.col("thinks_at", "acts_at").min(),
+            pl.col("answered").any(),
         )
     )
 
 
-def _entropy(runs: Trajectories, window: int) -> pl.DataFrame:
-    """Entropy of the tools of the last calls, relative to the tools used so far: ``run``, ``step``."""
+def _turns(events: pl.DataFrame) -> pl.DataFrame:
+    """Steps before which a user spoke: what is said after a call opens the turn of the next."""
+    opened = (pl.col("base") + (pl.col("step") + 1).fill_null(0)).alias("at_step")
+    spoken = events.filter(pl.col("kind") == "user").select(opened).unique()
+    return spoken.with_columns(opens_turn=pl.lit(value=True))
+
+
+def _entropy(events: pl.DataFrame, window: int) -> pl.DataFrame:
+    """Entropy of the tools of the last calls, relative to the tools used so far, of each step."""
+    calls = events.filter(pl.col("kind") == "tool_call").with_columns(pl.col("tool").fill_null(""))
+    codes = calls.select(pl.col("tool").unique()).with_row_index("code")
     table = (
-        runs.events.filter(pl.col("kind") == "tool_call")
+        calls.join(codes, on="tool", how="left", maintain_order="left")
+        .with_columns(pl.col("code").cast(pl.Int64))
         .select(
-            "run",
-            "step",
-            pl.col("tool").fill_null("").rank("dense").cast(pl.Int64).alias("code"),
-            pl.int_range(pl.len()).over("run").alias("position"),
-            pl.struct("run", "tool").is_first_distinct().cast(pl.Int64).alias("first"),
+            STEP.alias("at_step"),
+            "code",
+            (in_a_row(is_neighbour()) - 1).alias("position"),
+            so_far((pl.col("base") + pl.col("code")).is_first_distinct()).alias("used"),
         )
-        .with_columns(pl.col("first").cum_sum().over("run").alias("used"))
-        .collect()
     )
     spread = _entropies(table["code"].to_numpy(), table["position"].to_numpy(), window)
+    relative = pl.lit(pl.Series(spread)) / pl.col("used").log()
     return (
-        table.with_columns(pl.Series("spread", spread))
-        .select(
-            "run",
-            "step",
-            pl.when(pl.col("used") > 1)
-            .then(pl.col("spread") / pl.col("used").log())
-            .alias("entropy"),
-        )
-        .group_by("run", "step", maintain_order=True)
-        .last()
+        table.select("at_step", pl.when(pl.col("used") > 1).then(relative).alias("entropy"))
+        .group_by("at_step")
+        .agg(pl.col("entropy").last())
     )
 
 
@@ -326,38 +213,21 @@ def _entropies(
     return np.abs(spread)
 
 
-# ---------------------------------------------------------------------- steps
+# ---------------------------------------------------------------------- signals of a step
 
 
-def _writing(runs: Trajectories) -> pl.DataFrame:
-    """What each step wrote: characters, its first thinking and tool call, whether it got responses."""
-    kind = pl.col("kind")
-    written = pl.col("text").filter(kind == "message").str.len_chars().sum()
-    asked = pl.col("arguments").filter(kind == "tool_call").str.len_chars().sum()
-    return (
-        runs.events.filter(
-            kind.is_in(["message", "tool_call", "thinking", "tool_result"]), pl.col("step").is_not_null()
-        )
-        .group_by("run", "step")
-        .agg(
-            (written + asked).alias("said"),
-            (kind == "tool_call").sum().alias("calls"),
-            pl.col("seq").filter(kind == "thinking").min().alias("thinks_at"),
-            pl.col("seq").filter(kind == "tool_call").min().alias("acts_at"),
-            (kind == "tool_result").any().alias("answered"),
-        )
-        .collect()
-    )  # fmt: skip
+def _silent_for() -> pl.Expr:
+    """How many steps in a row up to this one, since a user spoke, called no tool; 0 where it does."""
+    silent = pl.col("calls") == 0
+    goes_on = is_neighbour() & silent & silent.shift(1) & ~pl.col("opens_turn")
+    return pl.when(silent).then(in_a_row(goes_on.fill_null(value=False))).otherwise(0)
 
 
-def _turns(runs: Trajectories) -> pl.DataFrame:
-    """Steps before which a user spoke: what is said after a call opens the turn of the next."""
-    return (
-        runs.events.filter(pl.col("kind") == "user")
-        .select("run", (pl.col("step") + 1).fill_null(0).alias("step"), opens_turn=pl.lit(value=True))
-        .unique()
-        .collect()
-    )  # fmt: skip
+def _stagnation() -> pl.Expr:
+    """Steps since the last that brought something new; those of ignored tools alone don't count."""
+    news = pl.col("news").fill_null(value=False) | pl.col("opens_turn") | ~is_neighbour()
+    counted = so_far((pl.col("calls") == 0) | (pl.col("judged") > 0))
+    return counted - latest(pl.when(news).then(counted))
 
 
 def _density() -> pl.Expr:
@@ -376,32 +246,14 @@ def _density() -> pl.Expr:
 
 def _interleaved() -> pl.Expr:
     state = pl.col("thinking").cast(pl.String)
-    follows = pl.col("answered").shift(1).over("run").fill_null(value=False)
-    before = (pl.col("thinks_at") < pl.col("acts_at")).fill_null(value=True)
+    follows = before(pl.col("answered")).fill_null(value=False)
+    thinks_first = (pl.col("thinks_at") < pl.col("acts_at")).fill_null(value=True)
     thought = (
         pl.when(state.is_in(_THOUGHT) | pl.col("thinks_at").is_not_null())
-        .then(before)
+        .then(thinks_first)
         .when(state == "absent")
         .then(pl.lit(value=False))
         .when(pl.col("reasoning_tokens") > 0)
         .then(pl.lit(value=True))
     )
     return pl.when(follows).then(thought)
-
-
-def failing_steps(runs: Trajectories, wrong: pl.DataFrame) -> pl.DataFrame:
-    """Steps with responses: ``run``, ``step``, ``error`` (one is an explicit error), ``streak``."""
-    failing = wrong.select("run", "step", "error").unique()
-    steps = (
-        runs.events.filter((pl.col("kind") == "tool_result") & pl.col("step").is_not_null())
-        .select("run", "step")
-        .unique()
-        .sort("run", "step")
-        .collect()
-        .join(failing, on=["run", "step"], how="left", maintain_order="left")
-        .with_columns(pl.col("error").fill_null(value=False))
-    )
-    block = (~pl.col("error")).cum_sum().over("run")
-    return steps.with_columns(
-        pl.col("error").cum_sum().over("run", block).cast(pl.Int64).alias("streak")
-    )

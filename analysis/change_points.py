@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.behaviour_signals import explicit_errors, failing_steps
+from analysis.behaviour_events import failing_steps
 from analysis.exposures import refuse_ever
 from analysis.outcomes import columns, judged, task_of
 from analysis.results import Result
@@ -191,7 +191,7 @@ def _series(
         values = of.select("run", "step", pl.col("value").cast(pl.Float64)).drop_nulls()
         name = "value"
     elif of == "error":
-        values = failing_steps(runs, explicit_errors(runs)).select("run", "step", value="error")
+        values = failing_steps(runs).select("run", "step", value="error")
         name = of
     elif of in ("hazard", "success"):
         known = judged(runs, "outcome")

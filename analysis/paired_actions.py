@@ -11,8 +11,8 @@ from typing import Final, Literal
 
 import polars as pl
 
+from analysis.behaviour_calls import normal_action
 from analysis.behaviour_rules import TARGET, entities
-from analysis.behaviour_signals import normal_action
 from loaders import Trajectories
 
 Level = Literal["tool", "target", "arguments"]

@@ -110,8 +110,12 @@ def detect(runs: Trajectories) -> pl.DataFrame:
     return _named(pl.concat([found.select(own.columns), own]))
 
 
+RULES: Final = (said, rules, perturbation_statistics, signals)
+"""The modules on whose source it depends what is found."""
+
+
 @once_for_each_set
-@kept_beside_store("perturbed", (said, rules, perturbation_statistics, signals))
+@kept_beside_store("perturbed", RULES)
 def _detected(runs: Trajectories) -> pl.DataFrame:
     hits: list[pl.DataFrame] = []
     tools = Tools[list[Trajectories]](lambda parts: _found_in(map(_look_at, parts))[1])

@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import cache, wraps
 from pathlib import Path
 from types import ModuleType
+from typing import Concatenate, ParamSpec
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
@@ -17,6 +18,7 @@ from loaders import Trajectories
 from loaders.trajectories import stored_content
 
 _Compute = Callable[[Trajectories], pl.DataFrame]
+Asked = ParamSpec("Asked")
 
 
 def once_for_each_set(compute: _Compute) -> _Compute:
@@ -37,23 +39,34 @@ def once_for_each_set(compute: _Compute) -> _Compute:
     return remembered
 
 
-def kept_beside_store(name: str, rules: Sequence[ModuleType]) -> Callable[[_Compute], _Compute]:
+def kept_beside_store(
+    name: str, rules: Sequence[ModuleType]
+) -> Callable[
+    [Callable[Concatenate[Trajectories, Asked], pl.DataFrame]],
+    Callable[Concatenate[Trajectories, Asked], pl.DataFrame],
+]:
     """``compute`` for all runs of a store is done once and kept in the store's folder ``found``.
 
-    The file's name tells the runs (``stored_content``) and the source of ``compute`` and of
-    the modules ``rules``, so that it is no longer found when one of these is another. Nothing is kept of
-    a part of a store, or where the folder can't be written.
+    The file's name tells the runs (``stored_content``), the source of ``compute`` and of
+    the modules ``rules``, and what else ``compute`` was given (values that tell themselves by ``repr``), so
+    that it is no longer found when one of these is another. Nothing is kept of
+    a part of a store, or where the folder can't be written. ``compute`` may look at steps and events alone:
+    labels of the runs are not among what the name tells.
     """
 
-    def kept(compute: _Compute) -> _Compute:
+    def kept(
+        compute: Callable[Concatenate[Trajectories, Asked], pl.DataFrame],
+    ) -> Callable[Concatenate[Trajectories, Asked], pl.DataFrame]:
         @wraps(compute)
-        def remembered(runs: Trajectories) -> pl.DataFrame:
-            place = _place(runs, name, (*rules, compute.__module__))
+        def remembered(
+            runs: Trajectories, *asked: Asked.args, **named: Asked.kwargs
+        ) -> pl.DataFrame:
+            place = _place(runs, name, (*rules, compute.__module__), repr((asked, named)))
             if place is None:
-                return compute(runs)
+                return compute(runs, *asked, **named)
             with suppress(OSError, pl.exceptions.PolarsError):
                 return pl.read_parquet(place)
-            frame = compute(runs)
+            frame = compute(runs, *asked, **named)
             with suppress(OSError, pl.exceptions.PolarsError):
                 _keep(frame, place)
             return frame
@@ -63,8 +76,10 @@ def kept_beside_store(name: str, rules: Sequence[ModuleType]) -> Callable[[_Comp
     return kept
 
 
-def _place(runs: Trajectories, name: str, rules: Sequence[ModuleType | str]) -> Path | None:
-    content, source = stored_content(runs), _source_of(tuple(rules))
+def _place(
+    runs: Trajectories, name: str, rules: Sequence[ModuleType | str], asked: str
+) -> Path | None:
+    content, source = stored_content(runs), _source_of(tuple(rules), asked)
     if runs.stored_at is None or content is None or source is None:
         return None
     return runs.stored_at / "found" / f"{name}-{content}-{source}.parquet"
@@ -86,11 +101,11 @@ def _keep(frame: pl.DataFrame, place: Path) -> None:
 
 
 @cache
-def _source_of(modules: tuple[ModuleType | str, ...]) -> str | None:
-    """A digest of their source and of Polars' version; None where the source can't be read."""
+def _source_of(modules: tuple[ModuleType | str, ...], asked: str) -> str | None:
+    """A digest of their source, of what is asked and of Polars' version; None where the source can't be read."""
     import sys
 
-    digest = hashlib.blake2b(pl.__version__.encode(), digest_size=8)
+    digest = hashlib.blake2b(f"{pl.__version__} {asked}".encode(), digest_size=8)
     for module in modules:
         file = (sys.modules[module] if isinstance(module, str) else module).__file__
         try:

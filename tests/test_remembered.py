@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 import loaders
-from analysis import perturbation_rules, perturbations, remembered
+from analysis import behaviour, perturbation_rules, perturbations, remembered
 from loaders import Trajectories
 from loaders.trajectories import stored_content
 
@@ -99,7 +99,7 @@ def test_other_rules_look_again(store: Path, tmp_path: Path) -> None:
         remembered._source_of.cache_clear()
         module = type(remembered)("one")
         module.__file__ = str(modules[0])
-        place = remembered._place(loaders.scan(store), "x", (module,))
+        place = remembered._place(loaders.scan(store), "x", (module,), "")
         assert place is not None
         names.add(place.name)
     assert len(names) == 2
@@ -122,3 +122,31 @@ def test_a_store_that_can_not_be_written_is_looked_at(
     monkeypatch.setattr(pl.DataFrame, "write_parquet", no_room)
     assert perturbations.detect(loaders.scan(store)).height
     assert kept(store) == []
+
+
+def test_what_runs_did_is_kept_for_each_way_to_ask(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"window": 10}, {"window": 3}, {"ignore": ("get_order",)}
+    first = [behaviour.rates(loaders.scan(store), by=None, **options) for options in asked]
+    assert len({name for name in kept(store) if name.startswith("behaviour")}) == 3
+    assert not first[0].frame.equals(first[1].frame)
+    assert not first[0].frame.equals(first[2].frame)
+    monkeypatch.setattr(behaviour, "look", None)
+    for found, options in zip(first, asked, strict=True):
+        again = behaviour.rates(loaders.scan(store), by=None, **options)
+        assert again.frame.equals(found.frame)
+        assert again.members.equals(found.members)
+
+
+def test_how_runs_ended_is_no_part_of_what_is_kept(store: Path) -> None:
+    """Labels tell outcomes anew; what the events show stays."""
+    runs = loaders.scan(store)
+    behaviour.rates(runs, by=None)
+    before = kept(store)
+    cut_off = pl.DataFrame({"trajectory_id": runs.ids, "outcome": "limit"})
+    labelled = runs.label(cut_off, on="trajectory_id")
+    found = behaviour.rates(labelled, by=None).frame.filter(signal="premature_stop")
+    assert found["runs"].item() == 0
+    assert behaviour.premature_stops(labelled)["premature_stop"].null_count() == len(runs)
+    assert kept(store) == before

@@ -48,7 +48,6 @@ STREAMED: dict[str, Analysis] = {
     "incidence": lambda runs: survival.cumulative_incidence(runs, by="arm"),
     "repeated_calls": signals.repeated_calls,
     "continuity": lambda runs: thinking.continuity(runs, by="arm"),
-    "premature_stops": behaviour.premature_stops,
 }
 AFTER_DETECTION: dict[str, Analysis] = {
     "repeats": perturbations.repeats,
@@ -71,6 +70,7 @@ IN_PARTS: dict[str, Analysis] = {
     "signals": behaviour.signals,
     "behaviour": lambda runs: behaviour.rates(runs, by="arm"),
     "plan_drift": behaviour.plan_drift,
+    "premature_stops": behaviour.premature_stops,
     "recovery": survival.recovery,
     "prefix_features": prefixes.prefix_features,
     "policy": thinking.policy,
