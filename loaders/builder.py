@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar, cast
 import msgspec
 import polars as pl
 
-from loaders.columns import are_null, fast_column, fits, nulls, together, typed_frame, with_ids
+from loaders.columns import are_null, fast_column, fits, frame_of_columns, nulls, together, with_ids
 from loaders.errors import UnreadableRecord
 from loaders.jsontext import decode
 from loaders.marks import marked, stands_under_marker
@@ -43,6 +43,7 @@ _BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _PAIRS: Final = [one + other for one in _BASE32 for other in _BASE32]
 
 Frames = dict[str, pl.DataFrame]
+Columns = list[list[Any]]
 _Gathered = TypeVar("_Gathered", bound=Gathered)
 
 
@@ -67,10 +68,10 @@ class Builder:
         self.event_rows: list[tuple[Any, ...]] = []
         self.spawn_rows: list[tuple[int, int, str, str]] = []
         self.caller_rows: list[tuple[int, str, str | None, str]] = []
-        self._told_events: list[tuple[Any, ...]] = []
+        self._told_events: Columns = [[] for _ in EVENT_ROW]
         self._gathered: dict[type[Gathered], Gathered] = {}
-        self._told_steps: list[tuple[Any, ...]] = []
-        self._step_columns: list[list[Any]] = [[] for _ in STEP_COLUMNS]
+        self._told_steps: Columns = [[] for _ in STEP_ROW]
+        self._step_columns: Columns = [[] for _ in STEP_COLUMNS]
         self._run_rows: list[tuple[Any, ...]] = []
         self.problem_rows: list[tuple[Any, ...]] = []
         self._tool_rows: dict[str, list[tuple[Any, ...]]] = {}
@@ -286,16 +287,26 @@ class Builder:
             self.problem(pos, f"{count} credentials redacted in params or metadata", "warning")
         return as_json(clean)
 
-    def add_rows(self, events: list[tuple[Any, ...]], steps: list[tuple[Any, ...]]) -> None:
-        """Rows of ``EVENT_ROW`` and ``STEP_ROW``: a whole run's."""
-        self._told_events += events
-        self._told_steps += steps
+    def add_rows(
+        self,
+        run: int,
+        events: Sequence[tuple[Any, ...]],
+        steps: Sequence[tuple[Any, ...]],
+        toolset: str | None,
+    ) -> None:
+        """Rows of a whole run as in ``Rows``: few enough to be in the processor's cache still."""
+        if events:
+            runs = [run] * len(events)
+            _extend(self._told_events, (runs, *zip(*events, strict=True)))
+        if steps:
+            count = len(steps)
+            alike = [toolset] * count, ["unknown"] * count
+            _extend(self._told_steps, ([run] * count, *zip(*steps, strict=True), *alike))
 
     def add_steps(self, steps: Sequence[Step]) -> None:
         """Steps that are finished."""
         for columns in columns_of(steps):
-            for values, more in zip(self._step_columns, columns, strict=True):
-                values += more
+            _extend(self._step_columns, columns)
 
     def gathered(self, kind: type[_Gathered]) -> _Gathered:
         """The one gatherer of a kind, for formats that put rows of events into columns themselves."""
@@ -311,10 +322,10 @@ class Builder:
     @property
     def _rows_held(self) -> int:
         gathered = sum(rows.count for rows in self._gathered.values())
-        return len(self.event_rows) + len(self._told_events) + gathered
+        return len(self.event_rows) + len(self._told_events[0]) + gathered
 
     def _clear_rows(self) -> None:
-        for rows in (self.event_rows, self._told_events, *self._gathered.values()):
+        for rows in (self.event_rows, *self._told_events, *self._gathered.values()):
             rows.clear()
 
     def finish(self, run: Run) -> None:
@@ -338,7 +349,7 @@ class Builder:
             frame = together(
                 "seq",
                 self._frame(self.event_rows, _EVENT_COLUMNS, EVENTS),
-                typed_frame(self._told_events, EVENT_ROW, EVENTS),
+                frame_of_columns(self._told_events, EVENT_ROW, EVENTS),
                 *(frame for rows in self._gathered.values() for frame in rows.frames()),
             )
             self._clear_rows()
@@ -364,7 +375,7 @@ class Builder:
             raise NotKept from error
         self._runs_handed_over += len(self._run_rows)
         self._bytes_held = self._bytes_of_chunks = 0
-        told = (self._run_rows, self._told_steps, self._chunks, *self._step_columns)
+        told = (self._run_rows, self._chunks, *self._told_steps, *self._step_columns)
         for handed_over in told:
             handed_over.clear()
 
@@ -395,7 +406,7 @@ class Builder:
         steps = together(
             "step",
             self._frame_of(self._step_columns, STEP_COLUMNS, STEPS),
-            typed_frame(self._told_steps, STEP_ROW, STEPS),
+            frame_of_columns(self._told_steps, STEP_ROW, STEPS),
         )
         first = self._runs_handed_over
         return {
@@ -467,6 +478,11 @@ class Builder:
         if place < len(self._run_rows):
             return self._run_rows[place][_SOURCE], self._run_rows[place][_FORMAT]
         return self._reading.name, self.format
+
+
+def _extend(columns: Columns, more: Iterable[Sequence[Any]]) -> None:
+    for values, others in zip(columns, more, strict=True):
+        values += others
 
 
 def short_id(*parts: str) -> str:

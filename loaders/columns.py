@@ -22,13 +22,6 @@ def with_ids(
     return named.select(schema.names()).with_columns(pl.col("run").set_sorted())
 
 
-def typed_frame(
-    rows: Sequence[tuple[Any, ...]], names: Sequence[str], schema: pl.Schema
-) -> pl.DataFrame:
-    """Rows whose values are known to be of their columns' types."""
-    return frame_of_columns(zip(*rows, strict=True) if rows else [()] * len(names), names, schema)
-
-
 def frame_of_columns(
     columns: Iterable[Sequence[Any]], names: Sequence[str], schema: pl.Schema
 ) -> pl.DataFrame:

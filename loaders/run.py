@@ -291,14 +291,8 @@ class Run:
         self._unanswered_in_rows = rows.calls - len(rows.answered)
         self._orphans, self.responses = rows.orphans, rows.responses
         self._system, self._user = rows.system, rows.user
-        index, toolset = self.index, self.offered
-        self._builder.add_rows(
-            rows.events,
-            [
-                (index, *row, toolset, "unknown")
-                for row in with_states(rows.steps, self._builder.logs_thinking)
-            ],
-        )
+        steps = with_states(rows.steps, self._builder.logs_thinking)
+        self._builder.add_rows(self.index, rows.events, steps, self.offered)
 
     def tell_whole(self, told: WholeRun) -> None:
         """All of a run of which nothing has been told before; its times are known."""
@@ -543,6 +537,8 @@ class Run:
             columns["ended_at"] = columns["ended_at"] or max(times, default=None)
 
     def _finish_steps(self, steps: Sequence[Step]) -> None:
+        if not steps:
+            return
         doubts = self.handed_over.no_counts, self.handed_over.too_large
         for impossible, told in zip((negative_counts, parts_above_the_whole), doubts, strict=True):
             for step, name, reason in impossible(steps):

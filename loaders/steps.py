@@ -122,9 +122,12 @@ def finish(steps: Sequence[Step], logs_thinking: str, shows_some: bool) -> None:
             step.evidence = "unknown"
 
 
-def with_states(rows: Sequence[tuple[Any, ...]], logs_thinking: str) -> Iterable[tuple[Any, ...]]:
+def with_states(rows: Sequence[tuple[Any, ...]], logs_thinking: str) -> Sequence[tuple[Any, ...]]:
     """The same of rows ``(step, seq, thinking, thinking_chars, thinking_available, source_pos)``."""
-    shows_some = any(row[2] for row in rows)
+    states = [row[2] for row in rows]
+    if None not in states:
+        return rows
+    shows_some = any(states)
     none = _state_of_no_thinking(logs_thinking, shows_some, None)
     if shows_some and none == "absent":
         return [row if row[2] else (*row[:2], none, *row[3:]) for row in rows]

@@ -41,8 +41,8 @@ STEP_ROW: Final = (
 class Rows:
     """A whole run as rows, told at once by a reader that needs no help with numbers and links.
 
-    ``events`` as in ``EVENT_ROW``; ``steps`` as in ``STEP_ROW``, but for the run's number before and
-    the tools and evidence behind, and with null as the state of a step without thinking. All values
+    ``events`` as in ``EVENT_ROW`` and ``steps`` as in ``STEP_ROW``, but for the run's number before, and
+    for the tools and evidence behind; with null as the state of a step without thinking. All values
     are of the schema's types. ``answered``: the ``seq`` of the calls that have a response;
     ``responses``: what identifies those.
     """

@@ -153,7 +153,7 @@ def _quotes_in(row: Object, messages: Sequence[Message]) -> int:
 
 def tell(run: Run, messages: Sequence[Message], pos: str) -> None:
     """Tell ordinary messages, which stand at ``pos``, to ``run``."""
-    if run.seq == 0 and (rows := _rows_of(run.index, messages, pos)) is not None:
+    if run.seq == 0 and (rows := _rows_of(messages, pos)) is not None:
         run.tell_rows(rows)
         return
     for index, message in enumerate(messages):
@@ -177,7 +177,7 @@ def tell(run: Run, messages: Sequence[Message], pos: str) -> None:
             run.system(text, place, actor=_set(message.name), at=at)
 
 
-def _rows_of(run: int, messages: Sequence[Message], pos: str) -> Rows | None:  # noqa: PLR0915
+def _rows_of(messages: Sequence[Message], pos: str) -> Rows | None:  # noqa: PLR0915
     """What messages tell, as rows; one loop without calls, for this is where the time goes.
 
     None where it takes more to tell them: times, thinking in tags or in two places, results without
@@ -202,22 +202,9 @@ def _rows_of(run: int, messages: Sequence[Message], pos: str) -> Rows | None:  #
             if thought:
                 tell_step((step, seq, "text", len(thought), thoughts, where))
                 place = f"{where}/{key}"
-                tell_event(
-                    (
-                        run,
-                        seq,
-                        step,
-                        "thinking",
-                        None,
-                        thought,
-                        "text",
-                        None,
-                        None,
-                        None,
-                        None,
-                        place,
-                    )
-                )
+                tell_event((
+                    seq, step, "thinking", None, thought, "text", None, None, None, None, place,
+                ))  # fmt: skip
                 seq, thoughts = seq + 1, thoughts + 1
             else:
                 tell_step((step, seq, None, 0, thoughts, where))
@@ -227,7 +214,7 @@ def _rows_of(run: int, messages: Sequence[Message], pos: str) -> Rows | None:  #
                 if not text.isspace():
                     place = f"{where}/content"
                     tell_event(
-                        (run, seq, step, "message", None, text, None, None, None, None, None, place)
+                        (seq, step, "message", None, text, None, None, None, None, None, place)
                     )
                     seq += 1
             if message.tool_calls:
@@ -242,22 +229,9 @@ def _rows_of(run: int, messages: Sequence[Message], pos: str) -> Rows | None:  #
                     given, place = function.arguments, f"{where}/tool_calls/{number}"
                     if given is UNSET:
                         given = None
-                    tell_event(
-                        (
-                            run,
-                            seq,
-                            step,
-                            "tool_call",
-                            None,
-                            None,
-                            None,
-                            name,
-                            call_id,
-                            None,
-                            given,
-                            place,
-                        )
-                    )
+                    tell_event((
+                        seq, step, "tool_call", None, None, None, name, call_id, None, given, place,
+                    ))  # fmt: skip
                     seq += 1
             continue
         name = message.name
@@ -277,28 +251,15 @@ def _rows_of(run: int, messages: Sequence[Message], pos: str) -> Rows | None:  #
             else:
                 rows.orphans += 1
             responses += (str(name), "\0", "None" if text is None else text, "\0", "None")
-            tell_event(
-                (
-                    run,
-                    seq,
-                    step,
-                    "tool_result",
-                    None,
-                    text,
-                    None,
-                    name,
-                    call_id,
-                    call_seq,
-                    None,
-                    place,
-                )
-            )
+            tell_event((
+                seq, step, "tool_result", None, text, None, name, call_id, call_seq, None, place,
+            ))  # fmt: skip
         elif role == "user":
             rows.user = rows.user or text
-            tell_event((run, seq, step, "user", name, text, None, None, None, None, None, place))
+            tell_event((seq, step, "user", name, text, None, None, None, None, None, place))
         else:
             rows.system = rows.system or text
-            tell_event((run, seq, step, "system", name, text, None, None, None, None, None, place))
+            tell_event((seq, step, "system", name, text, None, None, None, None, None, place))
         seq += 1
     rows.calls = len(calls)
     return rows
