@@ -34,9 +34,15 @@ def frame_of_columns(
 def _typed(name: str, values: Sequence[Any], dtype: pl.DataType) -> pl.Series:
     if are_null(values):
         return nulls(name, len(values), dtype)
-    if isinstance(dtype, pl.Datetime):
+    if isinstance(dtype, pl.Datetime | pl.List | pl.Struct):
         return fast_column(name, values, dtype)
     return pl.Series(name, values, dtype=dtype, strict=True)
+
+
+def frame_of_records(records: Sequence[dict[str, Any]], schema: pl.Schema) -> pl.DataFrame:
+    """Records whose values are known to be of their columns' types; null for what one lacks."""
+    columns = ([record.get(name) for record in records] for name in schema)
+    return frame_of_columns(columns, schema.names(), schema)
 
 
 def are_null(values: Sequence[Any]) -> bool:

@@ -16,6 +16,7 @@ import msgspec
 import polars as pl
 
 from loaders import archives
+from loaders.columns import frame_of_records
 from loaders.discovery import Found, PathLike, discover, pattern_of
 from loaders.errors import DerailError
 from loaders.planning import LOGS, OTHERS, Plan, Row, labels_as_json, plan
@@ -112,8 +113,8 @@ def convert(
         if before is None or not resume or todo.has_news(logs, others):
             first_shard = before.next_shard if before else 0
             read = _read(folder, todo, first_shard, executor, progress)
-            rows = pl.DataFrame([*todo.kept, *read], schema=LOGS, orient="row")
-            others = pl.DataFrame(todo.others, schema=OTHERS, orient="row")
+            rows = frame_of_records([*todo.kept, *read], LOGS)
+            others = frame_of_records(todo.others, OTHERS)
             next_shard = max(
                 [first_shard, *(int(row["shard"].partition("-")[0]) + 1 for row in read)]
             )

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from loaders.builder import Builder, Frames, NotKept, files_of
+from loaders.columns import frame_of_records
 from loaders.ranges import Range, SourceOfLines
 from loaders.reading import read_source
 from loaders.registry import Format, format_called
@@ -104,7 +105,7 @@ class _Writer:
 
     def write(self, task: Task, lost: Lost, format_of: Callable[[str], Format]) -> None:
         builder = Builder(hand_over=self._keep)
-        logs: list[tuple[Any, ...]] = []
+        logs: list[dict[str, Any]] = []
         log_of_problem: list[int] = []
         log_of_file: dict[str, int] = {}
         run = self._first_run
@@ -124,15 +125,16 @@ class _Writer:
             hashed = None if number in lost else _hash_of(sources[0])
             state = [*before, *state_of(looked_for)]
             told = (number, run, builder.runs_in_source, hashed, state, began)
-            logs.append((*told, sources[0].lines_depend))
+            logs.append(dict(zip(LOGS_OF_A_SHARD, told, strict=True)))
+            logs[-1][LINES_DEPEND] = sources[0].lines_depend
             run += builder.runs_in_source
             log_of_problem += [number] * (len(builder.problem_rows) - len(log_of_problem))
             log_of_file.update((file.name, number) for file in files)
         frames = builder.frames()
         self._keep(frames)
         self._write_rest(frames, log_of_problem, log_of_file, builder.counted)
-        schema = {**LOGS_OF_A_SHARD, LINES_DEPEND: pl.Boolean}
-        write_frame(pl.DataFrame(logs, schema=schema, orient="row"), self._folder / "logs.parquet")
+        schema = pl.Schema({**LOGS_OF_A_SHARD, LINES_DEPEND: pl.Boolean})
+        write_frame(frame_of_records(logs, schema), self._folder / "logs.parquet")
 
     def _keep(self, frames: Frames) -> None:
         """What is told next, which must go on where the rest ended: readers rely on it.
