@@ -48,7 +48,11 @@ class AnnotatedTurns:
 
 
 def annotated_turns(runs: Trajectories, truth: pl.DataFrame | None) -> AnnotatedTurns:
-    """Turns of the runs that failed or are annotated, with the truth where it is known."""
+    """Turns of the runs that failed or are annotated, with the truth where it is known.
+
+    Raises ``DerailError`` where too few runs are annotated to train and test on others.
+    """
+    _refuse_few_named(runs, truth)
     table = features(runs)
     answers = _annotated_in_logs(runs) if truth is None else _given(truth, table)
     labels = runs.trajectories.select("run", "success", task_of()).collect()
@@ -66,10 +70,6 @@ def annotated_turns(runs: Trajectories, truth: pl.DataFrame | None) -> Annotated
     lost = answers.drop_nulls("truth_seq").join(
         table.filter("annotated"), on="trajectory_id", how="anti"
     )
-    if table.is_empty():
-        raise DerailError(
-            "no run is annotated and none is known to have failed, so there is no error to look for"
-        )
     return AnnotatedTurns(
         table,
         table.select(FEATURES.keys()).to_numpy(),
@@ -133,9 +133,22 @@ def groups_of_runs(runs: Trajectories, by: str | None) -> pl.DataFrame:
     return table.select("run", group.alias("group")).collect()
 
 
+def _refuse_few_named(runs: Trajectories, truth: pl.DataFrame | None) -> None:
+    """The same before any text is read, which takes long, by the runs that somebody has named."""
+    named = _annotated_in_logs(runs).drop_nulls("truth_seq") if truth is None else truth
+    if "trajectory_id" in named.columns:
+        ids = named["trajectory_id"].drop_nulls().implode()
+        rows = runs.trajectories.filter(pl.col("trajectory_id").is_in(ids))
+        tasks = rows.select("run", task_of()).collect()["task"]
+        _refuse(len(tasks), tasks.n_unique())
+
+
 def refuse_few(data: AnnotatedTurns) -> None:
     """Raise ``DerailError`` where too few runs are annotated to train and test on others."""
-    annotated, tasks = len(np.unique(data.run)), len(np.unique(data.task))
+    _refuse(len(np.unique(data.run)), len(np.unique(data.task)))
+
+
+def _refuse(annotated: int, tasks: int) -> None:
     if annotated < MIN_ANNOTATED or tasks < MIN_ANNOTATED // 2:
         raise DerailError(
             f"{annotated} annotated runs of {tasks} tasks; {MIN_ANNOTATED} runs of {MIN_ANNOTATED // 2} tasks "

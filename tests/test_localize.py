@@ -16,7 +16,7 @@ from simulate import Planted, simulate
 from small import Rows, runs_of
 
 import loaders
-from analysis import localize, perturbations
+from analysis import annotated_turns, localize, perturbations
 from analysis.results import Result
 from loaders import Trajectories
 from loaders.errors import DerailError
@@ -353,8 +353,24 @@ def test_too_few_annotations_are_refused() -> None:
         localize.rank(planted(19))
     with pytest.raises(DerailError, match="19 annotated runs"):
         localize.benchmark(planted(19))
-    with pytest.raises(DerailError, match="none is known to have failed"):
+    with pytest.raises(DerailError, match="0 annotated runs of 0 tasks"):
         localize.rank(runs_of([{"run": 0, "success": True}]))
+
+
+def test_too_few_annotations_are_refused_before_any_text_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(annotated_turns, "features", lambda _: pytest.fail("texts were read"))
+    with pytest.raises(DerailError, match="19 annotated runs of 10 tasks"):
+        localize.rank(planted(19))
+    with pytest.raises(DerailError, match="0 annotated runs"):
+        localize.rank(planted(24), truth=pl.DataFrame({"trajectory_id": ["no run"], "seq": [1]}))
+
+
+def test_annotations_that_point_at_no_turn_are_no_annotations() -> None:
+    truth = truth_of(planted(24)).with_columns(pl.lit(10**6).alias("seq"))
+    with pytest.raises(DerailError, match="0 annotated runs"):
+        localize.rank(planted(24), truth)
 
 
 def test_what_is_no_truth_is_refused_or_warned_of() -> None:
