@@ -34,6 +34,8 @@ from loaders.whole_runs import EVENT_ROW, STEP_ROW, Gathered
 _ROWS_PER_CHUNK = 16_384
 _BYTES_PER_CHUNK = 16 << 20
 _CHUNKS_HELD = 4
+_LONG = 1 << 14
+"""Characters of JSON in which to look for credentials first takes less than to go through its value."""
 _REASON_CHARS, _ERROR_CHARS = 500, 250
 _EVENT_COLUMNS = [name for name in EVENTS if name != "trajectory_id"]
 _run_row = itemgetter(*TRAJECTORIES)
@@ -279,8 +281,8 @@ class Builder:
         """JSON text without credentials; each one taken out is counted as a warning."""
         if value is None or value == {}:
             return None
-        text = as_json(value)
-        if text is None or not may_hold_credentials(text):
+        text = as_json(value) or ""
+        if len(text) >= _LONG and not may_hold_credentials(text):
             return text
         clean, count = redact_object(value)
         if count:

@@ -206,7 +206,7 @@ def test_where_no_credential_may_be_none_is_found() -> None:
         text = rng.choice(texts[-3:] if rng.random() < 0.6 else texts)
         return rng.choice([None, 7, True, "", rng.choice(BEFORE) + text, text + rng.choice(BEFORE)])
 
-    for _ in range(4_000):
+    for _ in range(700):
         value = {"a": some(2), rng.choice(KEYS[-5:]): some(1)}
         clean, count = redact_object(value)
         if may_hold_credentials(as_json(value) or ""):
@@ -214,5 +214,5 @@ def test_where_no_credential_may_be_none_is_found() -> None:
         else:
             assert (clean, count) == (value, 0)
             spared += 1
-    assert found > 500
-    assert spared > 500
+    assert found > 100
+    assert spared > 100
