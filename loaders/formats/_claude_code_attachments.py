@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from loaders.dialects.anthropic import system_text, write_block
 from loaders.formats._claude_code_agents import HOOK_FAILURES, THINKING_CUTS, kind_of
 from loaders.formats._claude_code_lines import HARNESS, Line
-from loaders.formats._claude_code_notes import without_bytes
+from loaders.formats._claude_code_notes import may_hold_bytes, without_bytes
 from loaders.run import Run
 from loaders.values import (
     Object,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def tell_attachment(telling: Telling, line: Line) -> None:
     """Tell one line of this kind as what it was for the model: a turn, a prompt, an error, or else."""
-    attachment = as_object(line.record.get("attachment"))
+    attachment = line.attached
     kind = line.attachment.type if line.attachment else ""
     if kind == "queued_command":
         _tell_queued(telling.run, line, attachment)
@@ -86,14 +86,11 @@ def _tell_other(telling: Telling, line: Line, attachment: Object, kind: str) -> 
         telling.left_out[kind_of(line)] += 1
         return
     is_rendered = bool(rendered) and not cuts_thinking
-    telling.run.event(
-        "other",
-        rendered if is_rendered else as_json(without_bytes(attachment)),
-        f"{line.pos}/rendered" if is_rendered else f"{line.pos}/attachment",
-        actor=HARNESS,
-        error_type=kind,
-        at=line.at,
-    )
+    if not is_rendered:
+        whole = without_bytes(attachment) if may_hold_bytes(line) else attachment
+        telling.plain.tell_other(line, as_json(whole), kind, f"{line.pos}/attachment")
+    else:
+        telling.plain.tell_other(line, rendered, kind, f"{line.pos}/rendered")
     request = as_text(attachment.get("requestId")) if cuts_thinking else None
     if request is not None:
         telling.edit_of[request] = "thinking_dropped"

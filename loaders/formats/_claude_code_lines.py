@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import msgspec
 from msgspec import Raw, Struct, field
 
 from loaders.jsontext import decode
@@ -205,6 +206,10 @@ class Attachment(Struct, gc=False):
     type: str = ""
 
 
+class _Attached(Struct, gc=False):
+    attachment: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
 class _Rendered(Struct, gc=False):
     content: str | None = None
 
@@ -281,6 +286,14 @@ class Line(Struct, rename="camel", gc=False):
         return as_object(decode(self.data)) if self.data else {}
 
     @property
+    def attached(self) -> Object:
+        """What the harness attached, decoded whole."""
+        try:
+            return _decode_attached(self.data or b"{}").attachment
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return as_object(self.record.get("attachment"))
+
+    @property
     def actor(self) -> str | None:
         """Who wrote a user line, where the log says that it was no human."""
         return self.origin.kind if self.origin and self.origin.kind != "human" else None
@@ -295,7 +308,12 @@ class Line(Struct, rename="camel", gc=False):
     @property
     def rendered_text(self) -> str:
         """What an attachment put before the model."""
-        return "\n".join(part.content for part in self.rendered or () if part.content)
+        if not self.rendered:
+            return ""
+        return "\n".join(part.content for part in self.rendered if part.content)
+
+
+_decode_attached = msgspec.json.Decoder(_Attached).decode
 
 
 def described(error: Any) -> tuple[str | None, str | None]:

@@ -84,9 +84,18 @@ class Notes:
 
 def record_of(line: Line) -> Object:
     """A line beside the conversation, without what every line repeats."""
-    rest = {key: value for key, value in line.record.items() if key not in _ENVELOPE}
-    known = {key: without_bytes(value) for key, value in rest.items() if value is not None}
-    return {"line": line.number, **known}
+    known = {
+        key: value
+        for key, value in line.record.items()
+        if value is not None and key not in _ENVELOPE
+    }
+    return {"line": line.number, **(without_bytes(known) if may_hold_bytes(line) else known)}
+
+
+def may_hold_bytes(line: Line) -> bool:
+    """Whether ``without_bytes`` might find any in the line: mostly not, and then it need not look."""
+    data = line.data or b""
+    return b'"base64"' in data or b'"media_type"' in data or b"\\u" in data
 
 
 def without_bytes(value: Any) -> Any:

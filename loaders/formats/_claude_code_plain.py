@@ -59,10 +59,26 @@ class PlainLines:
                 break
             groups.popleft()
         run.told_elsewhere()
-        if run.seq >= self._turn_at:
-            self._turn_at = run.seq + _ROWS_IN_CACHE
+        self._turn_if_many()
+
+    def tell_other(self, line: Line, text: str | None, kind: str, pos: str) -> None:
+        """Tell what the harness attached, and has no table of its own."""
+        run = self._run
+        at = as_time(line.timestamp)
+        self._rows.others.append((run.seq, self._latest_step, text, kind, at, pos))
+        run.seq += 1
+        self._turn_if_many()
+
+    def _turn_if_many(self) -> None:
+        if self._run.seq >= self._turn_at:
+            self._turn_at = self._run.seq + _ROWS_IN_CACHE
             self._rows.turn()
-            telling.out.flush_if_many()
+            self._telling.out.flush_if_many()
+
+    @property
+    def _latest_step(self) -> int | None:
+        run = self._run
+        return run.handed_over.count + len(run.steps) - 1 if run.steps else None
 
     def _tell_result(self, line: Line, block: Block) -> bool:
         """Tell a call's result, unless there is no such call yet, or several."""
@@ -86,10 +102,9 @@ class PlainLines:
         run.responses += (str(tool), "\0", str(text), "\0", str(is_error))
         if len(run.responses) > PIECES_AT_ONCE:
             run.take_in_responses()
-        step = run.handed_over.count + len(run.steps) - 1 if run.steps else None
         at = as_time(line.timestamp)
         self._rows.results.append((
-            run.seq, step, text, tool, call_id, call_seq, is_error, error_type, exit_code,
+            run.seq, self._latest_step, text, tool, call_id, call_seq, is_error, error_type, exit_code,
             truncated, seconds, at, line.number,
         ))  # fmt: skip
         run.seq += 1
