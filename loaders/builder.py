@@ -18,7 +18,16 @@ from typing import Any, Final, TypeVar, cast
 import msgspec
 import polars as pl
 
-from loaders.columns import are_null, fast_column, fits, frame_of_columns, nulls, together, with_ids
+from loaders.columns import (
+    are_null,
+    fast_column,
+    fits,
+    frame_of_columns,
+    no_rows,
+    nulls,
+    together,
+    with_ids,
+)
 from loaders.errors import UnreadableRecord
 from loaders.jsontext import decode
 from loaders.marks import marked, stands_under_marker
@@ -426,6 +435,8 @@ class Builder:
     def _frame_of(
         self, columns: Sequence[Sequence[Any]], names: Sequence[str], schema: pl.Schema
     ) -> pl.DataFrame:
+        if not columns[0]:
+            return no_rows(tuple(names), tuple(schema[name] for name in names))
         runs = columns[names.index("run")] if "run" in names else None
         return pl.DataFrame(
             [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from types import NoneType
 from typing import Any, Final, cast
 
@@ -26,9 +27,18 @@ def frame_of_columns(
     columns: Iterable[Sequence[Any]], names: Sequence[str], schema: pl.Schema
 ) -> pl.DataFrame:
     """Columns whose values are known to be of their types."""
+    columns = [*columns]
+    if not columns[0]:
+        return no_rows(tuple(names), tuple(schema[name] for name in names))
     return pl.DataFrame(
         [_typed(name, values, schema[name]) for name, values in zip(names, columns, strict=True)]
     )
+
+
+@cache
+def no_rows(names: tuple[str, ...], types: tuple[pl.DataType, ...]) -> pl.DataFrame:
+    """A table without rows; made once, for it takes as long as one with some."""
+    return pl.DataFrame(schema=dict(zip(names, types, strict=True)))
 
 
 def _typed(name: str, values: Sequence[Any], dtype: pl.DataType) -> pl.Series:
@@ -51,7 +61,12 @@ def are_null(values: Sequence[Any]) -> bool:
 
 
 def nulls(name: str, count: int, dtype: pl.DataType) -> pl.Series:
-    return pl.Series(name, [None], dtype=dtype).new_from_index(0, count)
+    return _null(dtype).new_from_index(0, count).alias(name)
+
+
+@cache
+def _null(dtype: pl.DataType) -> pl.Series:
+    return pl.Series([None], dtype=dtype)
 
 
 def together(number: str, *frames: pl.DataFrame) -> pl.DataFrame:

@@ -354,7 +354,8 @@ def assemble(
     tables = {name: pl.concat(frames, how="vertical") for name, frames in collected.items()}
     tables["tools"] = tools_of_all([pl.DataFrame(schema=TABLES["tools"]), *tools])
     for name, schema in TABLES.items():
-        tables.setdefault(name, pl.DataFrame(schema=schema))
+        if name not in tables:
+            tables[name] = pl.DataFrame(schema=schema)
     read_along = tables.pop("companions", None)
     unread = unread_companions(
         companions or {}, [] if read_along is None else read_along["source"].to_list()

@@ -168,11 +168,14 @@ class Agent:
 
     def _add_reply(self, line: Line, message: Message) -> None:
         block = line.plain
-        if block is None or block.id is not None:  # mostly there is no call in a line
-            for call_id in called_in(line, message):
-                self._ids.add(call_id)
-                if call_id in self._orphans:
-                    raise Late
+        if block is None:
+            called = called_in(line, message)
+        else:
+            called = [block.id] if block.id is not None and block.type == "tool_use" else ()
+        for call_id in called:
+            self._ids.add(call_id)
+            if call_id in self._orphans:
+                raise Late
         if message.id is None or (block is None and is_notice(line)):
             self._begin(line)
             return
