@@ -287,9 +287,14 @@ class Builder:
         return toolset
 
     def redacted_json(self, value: Any, pos: str | None) -> str | None:
-        """JSON text without credentials; each one taken out is counted as a warning."""
+        """JSON text without credentials; each one taken out is counted as a warning.
+
+        What comes written as ``msgspec.Raw`` is known to hold none.
+        """
         if value is None or value == {}:
             return None
+        if isinstance(value, msgspec.Raw):
+            return bytes(value).decode()
         text = as_json(value) or ""
         if len(text) >= _LONG and not may_hold_credentials(text):
             return text

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any, Final
 
-from loaders.formats._inspect_records import OtherEvent
+from loaders.formats._inspect_records import ModelEvent, OtherEvent, Output, opened
 from loaders.formats._inspect_sample import Sample
 from loaders.run import Run
-from loaders.values import Object, as_time
+from loaders.values import Object, as_float, as_int, as_object, as_time
 
 _EDITS: Final = {"summary": "compacted", "edit": "compacted", "trim": "truncated"}
 _OF_ANY_EVENT: Final = frozenset(
@@ -19,20 +18,47 @@ _OF_ANY_EVENT: Final = frozenset(
 class Facts:
     """Facts for the run.
 
-    ``params`` are those of the first model call, ``costs`` those of each that reports them;
-    ``counts`` says how many calls came out of Inspect's cache or were retried; ``lists`` what else
-    is known from the events: models that served, choices of tools, compactions, early scores.
+    ``params`` are those of the first model call that has any, ``config`` the same as logged;
+    ``costs`` those of each call that reports them; ``counts`` says how many calls came out of
+    Inspect's cache or were retried; ``lists`` what else is known from the events: models that
+    served, choices of tools, compactions, early scores.
     """
 
     def __init__(self) -> None:
         self.params: Object = {}
+        self.config: Any = None
         self.costs: list[float] = []
-        self.counts: Counter[str] = Counter()
+        self.counts: dict[str, int] = {}
         self.lists: dict[str, list[Any]] = {}
+
+    def gather(self, event: ModelEvent, output: Output) -> None:
+        """What a model call says beside what it was given and put out."""
+        if not self.params:
+            self.config = event.config
+            self.params = as_object(opened(event.config))
+        self.note("served_models", output.model)
+        self.note("tool_choices", event.tool_choice)
+        if event.cache == "read":
+            self._count("cache_reads", 1)
+        if event.retries:
+            self._count("retries", as_int(event.retries) or 0)
+        cost = as_float(as_object(output.usage).get("total_cost"))
+        if cost is not None:
+            self.costs.append(cost)
+
+    def _count(self, name: str, number: int) -> None:
+        self.counts[name] = self.counts.get(name, 0) + number
+
+    def of_calls(self) -> Object:
+        """What is metadata of them."""
+        counts = {name: number for name, number in self.counts.items() if number > 0}
+        return {**self.lists, **counts}
 
     def note(self, name: str, fact: Any, *, is_new: bool = False) -> None:
         """One more of a list, where it is not in it; ``is_new``: in any case."""
-        known = self.lists.setdefault(name, [])
+        known = self.lists.get(name)
+        if known is None:
+            known = self.lists[name] = []
         if fact is not None and (is_new or fact not in known):
             known.append(fact)
 

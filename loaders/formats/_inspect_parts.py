@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from msgspec import Raw
 from msgspec.structs import replace
@@ -33,7 +33,6 @@ from loaders.values import (
     as_text,
     as_time,
     is_array,
-    total,
 )
 
 _OPENROUTER_DETAILS = "reasoning-details://"
@@ -57,17 +56,24 @@ class Scope(NamedTuple):
         return self
 
 
-def in_scopes(sample: Sample) -> list[tuple[str, Event, Scope]]:
+Scoped = tuple[str, Event, Scope]
+"""An event with its position and whose it is."""
+
+
+def in_scopes(sample: Sample) -> list[Scoped]:
     """The events of a sample of which something is told, in order, with position and scope."""
-    return list(_in_scopes(sample.events, Scope(), {}))
+    found: list[Scoped] = []
+    _put_in_scopes(sample.events, Scope(), {}, found)
+    return found
 
 
-def _in_scopes(
-    events: Placed[Event], outer: Scope, spans: dict[Any, Scope]
-) -> Iterator[tuple[str, Event, Scope]]:
+def _put_in_scopes(
+    events: Placed[Event], outer: Scope, spans: dict[Any, Scope], found: list[Scoped]
+) -> None:
     steps = [outer]
     for index, event in enumerate(events.items):
-        if type(event) in SILENT:
+        kind = type(event)
+        if kind in SILENT:
             continue
         span = event.span_id
         scope = spans.get(span, steps[-1]) if isinstance(span, str) else steps[-1]
@@ -75,19 +81,26 @@ def _in_scopes(
             around = spans.get(as_text(event.parent_id), scope)
             span = as_text(event.id) or events.place(index)
             spans[span] = around.inside(as_text(event.type), as_text(event.name), span)
-        elif isinstance(event, OtherEvent) and event.kind == "step":  # what spans are in newer logs
-            fields = event.fields
-            if fields.get("action") == "begin":
-                kind, name = as_text(fields.get("type")), as_text(fields.get("name"))
-                steps.append(scope.inside(kind, name, events.place(index)))
-            else:
-                steps = steps[:-1] or [outer]
-        else:
+        elif kind in _NESTING:
+            fields = event.fields if isinstance(event, OtherEvent) else {}
+            if as_text(fields.get("event")) == "step":  # what spans are in newer logs
+                if fields.get("action") == "begin":
+                    of, name = as_text(fields.get("type")), as_text(fields.get("name"))
+                    steps.append(scope.inside(of, name, events.place(index)))
+                else:
+                    steps = steps[:-1] or [outer]
+                continue
             pos = events.place(index)
-            yield pos, event, scope
+            found.append((pos, event, scope))
             nested, inside = _nested(event, pos, scope)
             if nested:
-                yield from _in_scopes(placed_events(nested, f"{pos}/events"), inside, spans)
+                _put_in_scopes(placed_events(nested, f"{pos}/events"), inside, spans, found)
+        else:
+            found.append((events.place(index), event, scope))
+
+
+_NESTING: Final = frozenset((ToolEvent, OtherEvent))
+_NO_EVENTS: Final = (b"", b"[]")
 
 
 def _nested(event: Event, pos: str, scope: Scope) -> tuple[list[Any], Scope]:
@@ -96,7 +109,7 @@ def _nested(event: Event, pos: str, scope: Scope) -> tuple[list[Any], Scope]:
         nested = event.events
         if type(nested) is Raw:
             data = bytes(nested)
-            nested = events_of(data) if len(data) > len(b"[]") else None
+            nested = None if data in _NO_EVENTS else events_of(data)
         return as_array(nested), scope
     if isinstance(event, OtherEvent) and event.kind == "subtask":
         inside = scope.inside("subtask", as_text(event.fields.get("name")), pos)
@@ -136,9 +149,12 @@ Thought = tuple[str | None, str, str | None, list[str]]
 
 def thinking_of(part: Object, resolve: Callable[[Any], Any]) -> Thought | None:
     """The thinking block that a reasoning part holds, if any, with references resolved."""
-    text, summary, signature = (
-        as_text(resolve(part.get(key))) for key in ("reasoning", "summary", "signature")
-    )
+    get = part.get
+    text, summary, signature = get("reasoning"), get("summary"), get("signature")
+    text = None if text is None else as_text(resolve(text))
+    if text and summary is None and signature is None and get("redacted") is not True:
+        return text, "text", None, [text]  # as nearly always
+    summary, signature = as_text(resolve(summary)), as_text(resolve(signature))
     contents = [content for content in (text, summary, signature) if content]
     if signature:
         contents += _openrouter_details(signature)
@@ -238,7 +254,7 @@ def tokens_of(usage: Any) -> tuple[int | None, int | None, int | None, int | Non
     usage = as_object(usage)
     fresh, out = as_int(usage.get("input_tokens")), as_int(usage.get("output_tokens"))
     read = as_int(usage.get("input_tokens_cache_read"))
-    cached = total(read, as_int(usage.get("input_tokens_cache_write"))) or 0
+    cached = (read or 0) + (as_int(usage.get("input_tokens_cache_write")) or 0)
     reasoning = as_int(usage.get("reasoning_tokens"))
     known = as_int(usage.get("total_tokens"))
     written = out or 0

@@ -35,16 +35,15 @@ from loaders.formats._inspect_records import (
     Choice,
     Message,
     ModelEvent,
-    Output,
     ScoreEvent,
     ToolEvent,
     opened,
 )
-from loaders.formats._inspect_sample import Sample
+from loaders.formats._inspect_sample import Sample, may_refer
 from loaders.formats._inspect_tools import Offers
 from loaders.run import Run
 from loaders.steps import Step
-from loaders.values import as_float, as_int, as_json, as_object, as_text, as_time, is_array
+from loaders.values import as_json, as_object, as_text, as_time, is_array
 from loaders.whole_runs import WholeRun
 
 _MOST_EVENTS: Final = 8_192
@@ -225,12 +224,12 @@ class PlainTranscript:
             raise Otherwise
         self._follow(self._sample.input_of(event, pos))
         self._offers.tell(event.tools)
-        self._gather(event, output)
+        self.facts.gather(event, output)
         start = as_time(event.timestamp)
         first, available = self._seq, len(self._told.thinking)
         number = self._step = len(self._told.steps)
         state, chars = self._tell_reply(choices[0], pos, scope.agent, start)
-        sent = self._growing.sent(event, self._told.thinking[:available])
+        sent = self._growing.sent(event, self._told.thinking, available)
         fresh, out, reasoning, cached = tokens_of(output.usage)
         self._told.steps.append(
             Step(
@@ -281,19 +280,6 @@ class PlainTranscript:
         extend(self._ranges, reply.start, reply.stop)
         self._growing.shows_reply(reply.thoughts)
 
-    def _gather(self, event: ModelEvent, output: Output) -> None:
-        facts = self.facts
-        facts.params = facts.params or as_object(event.config)
-        facts.note("served_models", output.model)
-        facts.note("tool_choices", event.tool_choice)
-        if event.cache == "read":
-            facts.counts["cache_reads"] += 1
-        if event.retries:
-            facts.counts["retries"] += as_int(event.retries) or 0
-        cost = as_float(as_object(output.usage).get("total_cost"))
-        if cost is not None:
-            facts.costs.append(cost)
-
     # ------------------------------------------------------------------ replies
 
     def _tell_reply(
@@ -328,10 +314,12 @@ class PlainTranscript:
             tool = as_text(call.function)
             self._calls[call_id] = (self._seq, tool)
             event = self._ran.get(call_id)
-            arguments = as_json(self._sample.resolve(opened(call.arguments)))
+            arguments = opened(call.arguments)
+            if arguments is call.arguments or may_refer(bytes(call.arguments)):
+                arguments = self._sample.resolve(arguments)
             self._events.append((
                 self._index, self._seq, self._step, "tool_call", actor, None, None, None, tool,
-                call_id, None, arguments, None, None, None, None,
+                call_id, None, as_json(arguments), None, None, None, None,
                 at if event is None else as_time(event.timestamp), None, None, None,
                 f"{pos}/tool_calls/{index}",
             ))  # fmt: skip

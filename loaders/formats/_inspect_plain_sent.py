@@ -10,7 +10,7 @@ from msgspec import Raw
 from loaders.context import Range, ThinkingWitness, strings_of, thinking_ranges
 from loaders.formats._inspect_records import ModelEvent, RequestPart, request_part_of
 from loaders.formats._inspect_requests import is_turn_of_model
-from loaders.formats._inspect_sample import Sample
+from loaders.formats._inspect_sample import Sample, may_refer
 
 _Turn = list[tuple[int, RequestPart | None]]
 
@@ -68,8 +68,8 @@ class Growing:
             raise Otherwise
         self._input_ends_in_reply = True
 
-    def sent(self, event: ModelEvent, earlier: list[int]) -> Sent:
-        """What a call was sent of the ``earlier`` thinking."""
+    def sent(self, event: ModelEvent, thinking: list[int], available: int) -> Sent:
+        """What a call was sent of the ``available`` first blocks of thinking."""
         request = self._sample.request_of(event)
         if request is None:
             return _NOTHING_LOGGED
@@ -77,15 +77,16 @@ class Growing:
         if len(turns) != len(self._turns) - self._paired:
             raise Otherwise
         for thoughts, turn in zip(self._turns[self._paired :], turns, strict=True):
-            found = self._found_in(thoughts, turn) if thoughts else ()
-            self._sent.update(found)
-            self._has_lost |= len(found) < len(thoughts)
+            if thoughts:
+                found = self._found_in(thoughts, turn)
+                self._sent |= found
+                self._has_lost |= len(found) < len(thoughts)
         self._paired = len(self._turns)
         edit = "thinking_dropped" if self._has_lost else "none"
-        if len(self._sent) < len(earlier):
-            ranges = thinking_ranges(earlier, self._sent)
+        if len(self._sent) < available:
+            ranges = thinking_ranges(thinking[:available], self._sent)
         else:
-            ranges = [(earlier[0], earlier[-1] + 1)] if earlier else []
+            ranges = [(thinking[0], thinking[available - 1] + 1)] if available else []
         return Sent(len(self._sent), "request", edit, ranges)
 
     def _turns_of(self, request: Sequence[int]) -> list[_Turn]:
@@ -107,19 +108,17 @@ class Growing:
 
     def _found_in(self, thoughts: list[Thought], turn: _Turn) -> set[int]:
         """Which of a turn's thinking these messages of a request hold."""
-        named = [
-            text
-            for _, part in turn
-            if part is not None
-            for text in (part.reasoning_content, part.reasoning)
-            if text is not None
-        ]
-        found = {thought.seq for thought in thoughts if thought.logged in named}
-        if len(found) == len(thoughts):  # as nearly always where the field has a name of its own
-            return found
-        sample, witness = self._sample, ThinkingWitness()
+        sample = self._sample
         items = [sample.requests[number] for number, _ in turn]
         texts = [bytes(item) for item in items if isinstance(item, Raw)]
+        if self._are_named(
+            thoughts, turn
+        ):  # as nearly always where that field has a name of its own
+            leads_elsewhere = len(texts) < len(items) or any(map(may_refer, texts))
+            if not leads_elsewhere or all(thought.reference for thought in thoughts):
+                return {thought.seq for thought in thoughts}
+        found: set[int] = set()
+        witness = ThinkingWitness()
         for thought in thoughts:
             reference = thought.reference
             if reference is not None and any(reference in text for text in texts):
@@ -130,6 +129,14 @@ class Growing:
             parts = [sample.resolve([*strings_of(sample.request(number))]) for number, _ in turn]
             found |= witness.found_in(parts, among=among)
         return found
+
+    @staticmethod
+    def _are_named(thoughts: list[Thought], turn: _Turn) -> bool:
+        named: list[Any] = []
+        for _, part in turn:
+            if part is not None:
+                named += (part.reasoning_content, part.reasoning)
+        return all(t.logged is not None and t.logged in named for t in thoughts)
 
 
 def added(known: Sequence[int], numbers: Sequence[int]) -> Sequence[int]:

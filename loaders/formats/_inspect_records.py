@@ -21,6 +21,7 @@ from loaders.values import Object, as_array, as_json, as_object, as_text, is_arr
 NOTHING = Raw()
 """Stands where a record lacks a field that is left undecoded."""
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_BRACE: Final = ord("{")
 _Record = TypeVar("_Record", bound=Struct)
 
 
@@ -97,7 +98,7 @@ class ModelEvent(Event, tag="model", gc=False):
     input_refs: Any = None
     tools: Raw = NOTHING
     tool_choice: Any = None
-    config: Any = None
+    config: Raw = NOTHING
     output: Output | None = None
     error: Any = None
     pending: Any = None
@@ -138,6 +139,16 @@ class OtherEvent(Event, gc=False):
         return as_text(self.fields.get("event"))
 
 
+class Request(Struct, gc=False):
+    """A request with its messages, under the name that its API has for them; in this order."""
+
+    messages: Raw = NOTHING
+    contents: Raw = NOTHING
+    input: Raw = NOTHING
+    inputs: Raw = NOTHING
+    prompt: Raw = NOTHING
+
+
 class RequestPart(Struct, gc=False):
     """Whose a message of a raw request is, in whatever API, and where it may have its thinking."""
 
@@ -176,6 +187,7 @@ _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _items = msgspec.json.Decoder(list[Raw]).decode
 _messages = msgspec.json.Decoder(list[Message]).decode
 _message = msgspec.json.Decoder(Message).decode
+_request = msgspec.json.Decoder(Request).decode
 _request_part = msgspec.json.Decoder(RequestPart).decode
 _pools = msgspec.json.Decoder(_Pools).decode
 _value: Callable[[bytes | Raw], Any] = msgspec.json.Decoder[Any]().decode
@@ -267,7 +279,9 @@ def opened(value: Any) -> Any:
 
 def is_request(value: Any) -> bool:
     """Whether a request was logged, decoded or not."""
-    return is_object(value) or (isinstance(value, Raw) and bytes(value)[:1] == b"{")
+    if isinstance(value, Raw):
+        return value is not NOTHING and memoryview(value)[0] == _BRACE
+    return is_object(value)
 
 
 def as_logged(value: Any) -> bytes | str | None:
@@ -312,6 +326,26 @@ def message_of(value: Any) -> Message:
         [_record(ToolCall, as_object(call)) for call in calls] if is_array(calls) else None
     )
     return message
+
+
+def messages_of_request(value: Any) -> list[Any] | None:
+    """The messages of a raw request, decoded or not; None where it has none."""
+    if isinstance(value, Raw):
+        try:
+            fields = _request(value)
+            found = [getattr(fields, key) for key in Request.__struct_fields__]
+            present = [raw for raw in found if raw is not NOTHING]
+            if not present:
+                return None
+            return _items(present[0]) if bytes(present[0])[:1] == b"[" else [present[0]]
+        except _REFUSED:
+            value = opened(value)
+    request = as_object(value)
+    for key in Request.__struct_fields__:
+        if key in request:
+            items = request[key]
+            return items if is_array(items) else [items]
+    return None
 
 
 def request_part_of(value: Any) -> RequestPart | None:

@@ -26,6 +26,7 @@ from loaders.formats._inspect_records import (
     is_request,
     message_of,
     messages_of,
+    messages_of_request,
     opened,
 )
 from loaders.jsontext import decode
@@ -33,7 +34,6 @@ from loaders.values import Object, as_array, as_object, as_text, is_array
 
 _REFERENCES = ("attachment://", "tc://")
 _MARKS = (b'"attachment:', b'"tc:', b"\\u00")
-_REQUEST_KEYS = ("messages", "contents", "input", "inputs", "prompt")
 _CHUNK = re.compile(r"^(?P<start>\d+)\.json$")
 
 
@@ -161,12 +161,8 @@ class Sample:
             return None
         if is_array(call.call_refs):
             return _expanded(call.call_refs, len(self.requests))
-        request = as_object(opened(call.request))
-        for key in _REQUEST_KEYS:
-            if key in request:
-                items = request[key]
-                return [self._number(item) for item in (items if is_array(items) else [items])]
-        return None
+        items = messages_of_request(call.request)
+        return None if items is None else [self._number(item) for item in items]
 
     def request(self, number: int) -> Any:
         """A message of a raw request, as it was sent."""
@@ -191,7 +187,7 @@ def may_refer(data: bytes) -> bool:
 
     A letter of theirs could also be written in code, which then counts as a reference.
     """
-    return any(mark in data for mark in _MARKS)
+    return bool([mark for mark in _MARKS if mark in data])
 
 
 def placed_events(items: Any, pos: str) -> Placed[Event]:
@@ -227,7 +223,8 @@ def _expanded(references: Any, size: int) -> Sequence[int]:
 
     Where thinking is stripped there are as many ranges as messages, in every event: kept plain.
     """
-    references, numbers = as_array(references), list[int]()
+    references = as_array(references)
+    numbers: list[int] = []
     for reference in references:
         if is_array(reference) and len(reference) == 2:
             start, stop = reference

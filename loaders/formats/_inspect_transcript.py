@@ -30,8 +30,6 @@ from loaders.formats._inspect_sample import Sample
 from loaders.formats._inspect_tools import Offers
 from loaders.run import Run
 from loaders.values import (
-    as_float,
-    as_int,
     as_json,
     as_name,
     as_object,
@@ -148,7 +146,7 @@ class Transcript:
         self._compactions.tell(scope.conversation)
         self._offers.tell(event.tools)
         output = event.output or _NO_OUTPUT
-        self._gather(event, output)
+        self.facts.gather(event, output)
         choices = output.choices or ()
         error = None if event.error is None else as_text(resolve(event.error))
         failed = bool(event.error or event.pending) and not output.usage
@@ -176,17 +174,6 @@ class Transcript:
         if error is not None:
             self._tell_error(error, f"{pos}/error", actor=scope.agent, at=start)
         self._say_what_it_saw(event, conversation, requests)
-
-    def _gather(self, event: ModelEvent, output: Output) -> None:
-        facts = self.facts
-        facts.params = facts.params or as_object(event.config)
-        facts.note("served_models", output.model)
-        facts.note("tool_choices", event.tool_choice)
-        facts.counts["cache_reads"] += event.cache == "read"
-        facts.counts["retries"] += as_int(event.retries) or 0
-        cost = as_float(as_object(output.usage).get("total_cost"))
-        if cost is not None:
-            facts.costs.append(cost)
 
     def _say_what_it_saw(
         self, event: ModelEvent, conversation: Conversation, requests: Requests

@@ -33,9 +33,9 @@ from typing import Any
 from loaders.builder import Builder
 from loaders.errors import UnreadableRecord
 from loaders.formats import _inspect_ignored
-from loaders.formats._inspect_eval import EMPTY, PATIENCE, Eval
+from loaders.formats._inspect_eval import PATIENCE, Eval
 from loaders.formats._inspect_facts import Facts
-from loaders.formats._inspect_parts import usage_columns
+from loaders.formats._inspect_parts import tokens_of
 from loaders.formats._inspect_plain import PlainTranscript
 from loaders.formats._inspect_records import OtherEvent, sample_of
 from loaders.formats._inspect_sample import Sample, may_refer
@@ -160,8 +160,8 @@ def _tell(out: Builder, header: Eval, sample: Sample) -> None:
 def _tell_facts(run: Run, header: Eval, sample: Sample, facts: Facts) -> None:
     run.set(
         cost_usd=sum(facts.costs) if facts.costs else run.columns["cost_usd"],
-        params=_params(header, facts.params),
-        metadata=_metadata(header, sample.record, {**facts.lists, **+facts.counts}),
+        params=header.params(facts.params, facts.config),
+        metadata=header.metadata(*_metadata(sample.record, facts.of_calls())),
     )
     _tell_outcome(run, header, sample)
 
@@ -193,26 +193,20 @@ def _tell_environment(run: Run, record: Object, spec: Object) -> None:
 def _tell_totals(run: Run, record: Object) -> None:
     """Sums over all models, which stand where no call reports its own tokens, and the cost."""
     usages = [as_object(usage) for usage in as_object(record.get("model_usage")).values()]
-    rows = [usage_columns(usage) for usage in usages]
+    rows = [tokens_of(usage) for usage in usages]
+    tokens = rows[0] if len(rows) == 1 else [total(*counts) for counts in zip(*rows, strict=True)]
     costs = [cost for usage in usages if (cost := as_float(usage.get("total_cost"))) is not None]
     run.set(
-        **{name: total(*(row[name] for row in rows)) for name in TOKENS},
+        **dict(zip(TOKENS, tokens, strict=False)),
         cost_usd=sum(costs) if costs else None,
     )
 
 
-def _params(header: Eval, of_calls: Object) -> Object:
-    params = {**header.params, **of_calls}
-    return {name: value for name, value in params.items() if value is not None}
-
-
-def _metadata(header: Eval, record: Object, of_calls: Object) -> Object:
+def _metadata(record: Object, of_calls: Object) -> tuple[Object, Object]:
+    """Facts of a sample that stand in its record as they are, and others."""
     error = as_object(record.get("error"))
     retries = [as_object(e).get("message") for e in as_array(record.get("error_retries"))]
-    facts = {
-        **header.facts,
-        **metadata_of(record, _TOLD_OF_SAMPLE),
-        **header.later_facts,
+    more = {
         "sample_metadata": record.get("metadata"),
         "errors_before_retry": retries,
         "traceback": error.get("traceback"),
@@ -223,7 +217,7 @@ def _metadata(header: Eval, record: Object, of_calls: Object) -> Object:
         },
         **of_calls,
     }
-    return {key: fact for key, fact in facts.items() if fact not in EMPTY}
+    return metadata_of(record, _TOLD_OF_SAMPLE), more
 
 
 # ---------------------------------------------------------------------- outcome
@@ -289,12 +283,11 @@ def _early_end(header: Eval, sample: Sample) -> tuple[str | None, str | None]:
     message = as_text(as_object(sample.record.get("error")).get("message"))
     if message is not None:
         return ("cancelled" if message.startswith(_CANCELLED) else "error"), message
-    limits = (
-        event.fields
-        for event in sample.events.items
-        if isinstance(event, OtherEvent) and event.kind == "sample_limit"
-    )
-    limit = as_object(sample.record.get("limit")) or next(limits, None)
+    limit = as_object(sample.record.get("limit"))
+    if not limit:
+        others = [event for event in sample.events.items if type(event) is OtherEvent]
+        limits = [event.fields for event in others if event.kind == "sample_limit"]
+        limit = limits[0] if limits else None
     if limit:
         kind = as_text(limit.get("type")) or "unknown"
         outcome = "cancelled" if kind == "operator" else "limit"
