@@ -9,17 +9,28 @@ from __future__ import annotations
 import io
 import mmap
 import struct
-import sys
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 from loaders.errors import UnreadableRecord
+from loaders.unpacking import (
+    Chunks,
+    Damaged,
+    Packed,
+    as_stream,
+    gunzip,
+    inflate,
+    inflated,
+    stored,
+    unzstd,
+    unzstd_frame,
+)
 
 MAX_MEMBER_BYTES = 8 << 30
 """Largest size to which one file or member may unpack; raise it by assignment if yours is larger."""
@@ -34,14 +45,6 @@ _GZIP, _FRAME = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _ENCRYPTED, _SIZES_BEHIND = 1, 8
 _SMALL: Final = 16 << 20
 """So many bytes may be unpacked at once; no member of this size can be a bomb."""
-_PIECE = 1 << 18
-_PACKED_PIECE = 1 << 16
-_ZSTD_PIECE = 1 << 9
-"""What a zstd decoder is fed at a time: even a bomb then gives no more than 16 MiB at a time."""
-
-
-class Damaged(UnreadableRecord):
-    """Compressed data are damaged or cut short; what stands before that can be read."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,17 @@ class ZipArchive:
         Raises ``UnreadableRecord`` where there is none of that name, where it is damaged, encrypted
         or packed by an unknown method, or unpacks beyond ``MAX_MEMBER_BYTES`` or ``MAX_RATIO``.
         """
-        data = self._read_at_once(self._member(name))
+        with self._open() as file:
+            return self._read(name, file)
+
+    @contextmanager
+    def reader(self) -> Generator[Callable[[str], bytes]]:
+        """``read`` for many members, one after the other, out of a file that is opened once."""
+        with self._open() as file:
+            yield lambda name: self._read(name, file)
+
+    def _read(self, name: str, file: BinaryIO) -> bytes:
+        data = self._read_at_once(self._member(name), file)
         if data is not None:
             return data
         with self.open(name) as stream:
@@ -104,7 +117,7 @@ class ZipArchive:
                 error.position = error.position or name
                 raise
 
-    def _read_at_once(self, member: Member) -> bytes | None:
+    def _read_at_once(self, member: Member, file: BinaryIO) -> bytes | None:
         """The bytes of a member that is small and just as the directory says: half the time.
 
         None for any other, and for what is damaged, which the stream reads or finds the words for.
@@ -113,14 +126,13 @@ class ZipArchive:
         is_small = 0 < member.unpacked <= min(_SMALL, MAX_MEMBER_BYTES)
         if unpack is None or not is_small or member.is_encrypted:
             return None
-        with self._open() as file:
-            file.seek(max(0, member.header_offset))
-            header = file.read(_LOCAL_HEADER.size)
-            if len(header) < _LOCAL_HEADER.size or header[:4] != _LOCAL_SIGNATURE:
-                return None
-            *_, name_length, extra_length = _LOCAL_HEADER.unpack(header)
-            file.seek(name_length + extra_length, io.SEEK_CUR)
-            packed = file.read(min(member.packed, _SMALL))
+        file.seek(max(0, member.header_offset))
+        header = file.read(_LOCAL_HEADER.size)
+        if len(header) < _LOCAL_HEADER.size or header[:4] != _LOCAL_SIGNATURE:
+            return None
+        *_, name_length, extra_length = _LOCAL_HEADER.unpack(header)
+        file.seek(name_length + extra_length, io.SEEK_CUR)
+        packed = file.read(min(member.packed, _SMALL))
         data = unpack(packed, member.unpacked)
         if data is None or len(data) != member.unpacked:
             return None
@@ -153,8 +165,8 @@ class ZipArchive:
                 raise UnreadableRecord("the archive's directory points at no member", name)
             *_, name_length, extra_length = _LOCAL_HEADER.unpack(header)
             file.seek(name_length + extra_length, io.SEEK_CUR)
-            packed = _Packed(file, member.packed)
-            return _stream(_checked(_bounded(unpack(packed), packed), member.crc), file)
+            packed = Packed(file, member.packed)
+            return as_stream(_checked(_bounded(unpack(packed), packed), member.crc), file)
         except BaseException:
             file.close()
             raise
@@ -223,11 +235,11 @@ def open_unpacked(path: Path) -> io.BufferedReader:
 def unpacked(file: io.BufferedReader) -> io.BufferedReader:
     """The same stream, unpacked with bounds where its first bytes say that it is gzip or zstd."""
     magic = file.peek(4)[:4]
-    packed = _Packed(file, None)
+    packed = Packed(file, None)
     if magic[:2] == _GZIP:
-        return _stream(_bounded(_gunzip(packed), packed), file)
+        return as_stream(_bounded(gunzip(packed), packed), file)
     if magic == _FRAME:
-        return _stream(_bounded(_unzstd(packed), packed), file)
+        return as_stream(_bounded(unzstd(packed), packed), file)
     return file
 
 
@@ -238,7 +250,7 @@ def is_packed(data: bytes) -> bool:
 
 def open_zstd(packed: BinaryIO) -> io.BufferedReader:
     """A stream of the unpacked bytes of zstd frames, without bounds: read no more than you want."""
-    return _stream(_unzstd(_Packed(packed, None)), packed)
+    return as_stream(unzstd(Packed(packed, None)), packed)
 
 
 def read_up_to(stream: io.BufferedReader, size: int) -> tuple[bytes, str | None]:
@@ -253,115 +265,7 @@ def read_up_to(stream: io.BufferedReader, size: int) -> tuple[bytes, str | None]
     return b"".join(pieces), None
 
 
-# ---------------------------------------------------------------------- chunks of bytes
-
-Chunks = Iterator[bytes]
-
-
-class _Packed:
-    """Reads on in the packed bytes of one file or member, and no further."""
-
-    def __init__(self, file: BinaryIO, size: int | None) -> None:
-        self._file, self.size, self.taken = file, size, 0
-
-    def __call__(self, count: int) -> bytes:
-        data = self._file.read(count if self.size is None else min(count, self.size - self.taken))
-        self.taken += len(data)
-        return data
-
-
-def _stored(packed: _Packed) -> Chunks:
-    while data := packed(_PIECE):
-        yield data
-
-
-def _inflate(packed: _Packed) -> Chunks:
-    """Raw deflate, as inside a zip archive."""
-    yield from _unzlib(zlib.decompressobj(-zlib.MAX_WBITS), packed)
-
-
-def _gunzip(packed: _Packed) -> Chunks:
-    """The members of a gzip file, one behind the other, padded with zeros or not."""
-    data = packed(_PACKED_PIECE)
-    while data.strip(b"\0"):
-        decoder = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        yield from _unzlib(decoder, packed, data)
-        data = decoder.unused_data or packed(_PACKED_PIECE)
-
-
-def _unzlib(decoder: Any, packed: _Packed, data: bytes = b"") -> Chunks:
-    while not decoder.eof:
-        data = data or packed(_PACKED_PIECE)
-        if not data:
-            raise Damaged("compressed data are cut short")
-        try:
-            piece = decoder.decompress(data, _PIECE)
-        except zlib.error as error:
-            raise Damaged(f"compressed data are damaged: {error}") from None
-        data = decoder.unconsumed_tail
-        if piece:
-            yield piece
-
-
-def _unzstd(packed: _Packed) -> Chunks:
-    """Zstd frames, one behind the other."""
-    data = packed(_PACKED_PIECE)
-    while data:
-        decoder, broken = _zstd()
-        while not decoder.eof:
-            if not data:
-                raise Damaged("compressed data are cut short")
-            try:
-                piece = decoder.decompress(data[:_ZSTD_PIECE])
-            except broken as error:
-                raise Damaged(f"compressed data are damaged: {error}") from None
-            data = data[_ZSTD_PIECE:] or packed(_PACKED_PIECE)
-            if piece:
-                yield piece
-        data = decoder.unused_data + data
-
-
-def _inflated(packed: bytes, size: int) -> bytes | None:
-    """What raw deflate unpacks to, if it ends within this size."""
-    decoder = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        data = decoder.decompress(packed, size + 1)
-    except zlib.error:
-        return None
-    return data if decoder.eof else None
-
-
-def _unzstd_frame(packed: bytes, size: int) -> bytes | None:
-    """What one zstd frame unpacks to, if it ends within this size."""
-    if sys.version_info >= (3, 14):
-        decoder, broken = _zstd()
-        try:
-            data = decoder.decompress(packed, size + 1)
-        except broken:
-            return None
-        return data if decoder.eof else None
-    import zstandard
-
-    try:
-        if zstandard.frame_content_size(packed) not in (-1, size):  # it would be believed
-            return None
-        return zstandard.ZstdDecompressor().decompress(packed, max_output_size=size)
-    except zstandard.ZstdError:
-        return None
-
-
-def _zstd() -> tuple[Any, type[Exception]]:
-    """A decoder of one zstd frame, and what it raises."""
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-
-        return zstd.ZstdDecompressor(), zstd.ZstdError
-    import zstandard
-
-    return zstandard.ZstdDecompressor().decompressobj(), zstandard.ZstdError
-
-
-def _bounded(chunks: Chunks, packed: _Packed) -> Chunks:
+def _bounded(chunks: Chunks, packed: Packed) -> Chunks:
     """Stops a decompression bomb with a message that says how to raise the limit."""
     read = 0
     for chunk in chunks:
@@ -386,35 +290,9 @@ def _checked(chunks: Chunks, checksum: int | None) -> Chunks:
 
 
 _UNPACKERS: Final = {
-    _STORED: _stored,
-    _DEFLATE: _inflate,
-    _ZSTD_OLD: _unzstd,
-    _ZSTD: _unzstd,
+    _STORED: stored,
+    _DEFLATE: inflate,
+    _ZSTD_OLD: unzstd,
+    _ZSTD: unzstd,
 }
-_AT_ONCE: Final = {_DEFLATE: _inflated, _ZSTD_OLD: _unzstd_frame, _ZSTD: _unzstd_frame}
-
-
-class _Stream(io.RawIOBase):
-    """Chunks as a file."""
-
-    def __init__(self, chunks: Chunks, file: BinaryIO) -> None:
-        self._chunks, self._file, self._rest = chunks, file, memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if not self._rest:
-            self._rest = memoryview(next(self._chunks, b""))
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-def _stream(chunks: Chunks, file: BinaryIO) -> io.BufferedReader:
-    return io.BufferedReader(_Stream(chunks, file), _PIECE)
+_AT_ONCE: Final = {_DEFLATE: inflated, _ZSTD_OLD: unzstd_frame, _ZSTD: unzstd_frame}

@@ -15,6 +15,7 @@ from loaders.steps import (
     TOKENS,
     HandedOver,
     Step,
+    are_plausible,
     finish,
     negative_counts,
     parts_above_the_whole,
@@ -540,7 +541,8 @@ class Run:
         if not steps:
             return
         doubts = self.handed_over.no_counts, self.handed_over.too_large
-        for impossible, told in zip((negative_counts, parts_above_the_whole), doubts, strict=True):
+        look = () if are_plausible(steps) else (negative_counts, parts_above_the_whole)
+        for impossible, told in zip(look, doubts, strict=False):
             for step, name, reason in impossible(steps):
                 told.append((step.source_pos, reason))
                 setattr(step, name, None)

@@ -158,6 +158,18 @@ def _state_of_no_thinking(
     return None
 
 
+def are_plausible(steps: Sequence[Step]) -> bool:
+    """Whether no count of tokens is below zero, and no part more than the whole; in one look."""
+    for step in steps:
+        fresh, out = step.input_tokens, step.output_tokens
+        cached, reasoning = step.cached_tokens or 0, step.reasoning_tokens or 0
+        if (fresh or 0) < 0 or (out or 0) < 0 or cached < 0 or reasoning < 0:
+            return False
+        if (fresh is not None and cached > fresh) or (out is not None and reasoning > out):
+            return False
+    return True
+
+
 def negative_counts(steps: Sequence[Step]) -> Iterator[tuple[Step, str, str]]:
     """Counts of tokens below zero, which are none: the step, the column, and why it can't be."""
     known = token_counts(steps)

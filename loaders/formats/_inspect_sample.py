@@ -187,7 +187,7 @@ def may_refer(data: bytes) -> bool:
 
     A letter of theirs could also be written in code, which then counts as a reference.
     """
-    return bool([mark for mark in _MARKS if mark in data])
+    return any(mark in data for mark in _MARKS)
 
 
 def placed_events(items: Any, pos: str) -> Placed[Event]:

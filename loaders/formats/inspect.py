@@ -104,18 +104,23 @@ def read(source: Source, out: Builder) -> None:
     if archive.damage:
         out.problem(None, archive.damage)
     header = Eval(_header(source, out))
-    for member in filter(_SAMPLE.match, archive.names):
-        with out.record(member):
-            folder, is_chunked, _ = member.partition("/sample.json")
-            if is_chunked:
-                sample = Sample.in_chunks(archive, folder)
-            else:
-                data = archive.read(member)
-                record = sample_of(data)
-                if not is_object(record):
-                    raise UnreadableRecord("the sample is no object", member)
-                sample = Sample(record, f"{member}#", may_refer=may_refer(data))
-            _tell(out, header, sample)
+    with archive.reader() as read_member:
+        for member in filter(_SAMPLE.match, archive.names):
+            with out.record(member):
+                folder, is_chunked, _ = member.partition("/sample.json")
+                if is_chunked:
+                    sample = Sample.in_chunks(archive, folder)
+                else:
+                    sample = _whole(member, read_member(member))
+                _tell(out, header, sample)
+
+
+def _whole(member: str, data: bytes) -> Sample:
+    """The sample that is one member of an archive."""
+    record = sample_of(data)
+    if not is_object(record):
+        raise UnreadableRecord("the sample is no object", member)
+    return Sample(record, f"{member}#", may_refer=may_refer(data))
 
 
 def _header(source: Source, out: Builder) -> Object:
