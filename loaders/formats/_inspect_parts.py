@@ -80,7 +80,9 @@ def _put_in_scopes(
         if isinstance(event, SpanBegin):
             around = spans.get(as_text(event.parent_id), scope)
             span = as_text(event.id) or events.place(index)
-            spans[span] = around.inside(as_text(event.type), as_text(event.name), span)
+            if event.type in _OF_THEIR_OWN:
+                around = around.inside(event.type, as_text(event.name), span)
+            spans[span] = around
         elif kind in _NESTING:
             fields = event.fields if isinstance(event, OtherEvent) else {}
             if as_text(fields.get("event")) == "step":  # what spans are in newer logs
@@ -99,6 +101,8 @@ def _put_in_scopes(
             found.append((events.place(index), event, scope))
 
 
+_OF_THEIR_OWN: Final = ("scorer", "scorers", "agent", "subtask", "task", "branch")
+"""Types of spans inside which events are somebody else's."""
 _NESTING: Final = frozenset((ToolEvent, OtherEvent))
 _NO_EVENTS: Final = (b"", b"[]")
 

@@ -109,14 +109,10 @@ class Growing:
     def _found_in(self, thoughts: list[Thought], turn: _Turn) -> set[int]:
         """Which of a turn's thinking these messages of a request hold."""
         sample = self._sample
+        if len(thoughts) == len(turn) == 1 and self._is_named(thoughts[0], *turn[0]):
+            return {thoughts[0].seq}
         items = [sample.requests[number] for number, _ in turn]
         texts = [bytes(item) for item in items if isinstance(item, Raw)]
-        if self._are_named(
-            thoughts, turn
-        ):  # as nearly always where that field has a name of its own
-            leads_elsewhere = len(texts) < len(items) or any(map(may_refer, texts))
-            if not leads_elsewhere or all(thought.reference for thought in thoughts):
-                return {thought.seq for thought in thoughts}
         found: set[int] = set()
         witness = ThinkingWitness()
         for thought in thoughts:
@@ -130,13 +126,14 @@ class Growing:
             found |= witness.found_in(parts, among=among)
         return found
 
-    @staticmethod
-    def _are_named(thoughts: list[Thought], turn: _Turn) -> bool:
-        named: list[Any] = []
-        for _, part in turn:
-            if part is not None:
-                named += (part.reasoning_content, part.reasoning)
-        return all(t.logged is not None and t.logged in named for t in thoughts)
+    def _is_named(self, thought: Thought, number: int, part: RequestPart | None) -> bool:
+        """Whether thinking stands where it has a field of its own, and nothing has to be looked up."""
+        logged, item = thought.logged, self._sample.requests[number]
+        if part is None or logged is None or not isinstance(item, Raw):
+            return False
+        if logged not in (part.reasoning_content, part.reasoning):
+            return False
+        return thought.reference is not None or not may_refer(bytes(item))
 
 
 def added(known: Sequence[int], numbers: Sequence[int]) -> Sequence[int]:

@@ -187,16 +187,20 @@ def may_refer(data: bytes) -> bool:
 
     A letter of theirs could also be written in code, which then counts as a reference.
     """
-    return any(mark in data for mark in _MARKS)
+    return _MARKS[0] in data or _MARKS[1] in data or _MARKS[2] in data
 
 
 def placed_events(items: Any, pos: str) -> Placed[Event]:
-    """The events of a list, each with its position."""
+    """The events of a list, each with its position; decoded as declared they all are, or none is."""
+    if is_array(items) and items and isinstance(items[0], Event):
+        return Placed(items, pos)
     return Placed([e if isinstance(e, Event) else event_of(e) for e in as_array(items)], pos)
 
 
 def placed_messages(items: Any, pos: str) -> Placed[Message]:
-    """The messages of a list, each with its position."""
+    """The messages of a list, each with its position; the same holds of them."""
+    if is_array(items) and items and isinstance(items[0], Message):
+        return Placed(items, pos)
     return Placed([m if isinstance(m, Message) else message_of(m) for m in as_array(items)], pos)
 
 

@@ -120,7 +120,8 @@ def _whole(member: str, data: bytes) -> Sample:
     record = sample_of(data)
     if not is_object(record):
         raise UnreadableRecord("the sample is no object", member)
-    return Sample(record, f"{member}#", may_refer=may_refer(data))
+    refers = bool(record.get("attachments")) or may_refer(data)
+    return Sample(record, f"{member}#", may_refer=refers)
 
 
 def _header(source: Source, out: Builder) -> Object:
