@@ -20,7 +20,7 @@ from analysis.change_points import change_points, pelt
 from analysis.confounding import difficulty_and_exposure, length_and_failure
 from analysis.divergence import first_divergence, together
 from analysis.event_study import event_study
-from analysis.exposures import exposures, refuse_ever
+from analysis.exposures import exposures, groups_of, met_first, refuse_ever
 from analysis.hazard import hazard, person_period
 from analysis.onset import onset
 from analysis.outcomes import columns, judged
@@ -128,21 +128,20 @@ def triggers(
             "no run has a known outcome, so nothing can precede failure. Add outcomes: "
             "runs.label(frame with trajectory_id and success, on='trajectory_id')."
         )
-    met = exposures(runs)
-    first = met.group_by("run", "exposure", "group").agg(pl.col("step").min().alias("met_at"))
+    first = met_first(runs)
     runs_per_task = table.group_by("task", *arms).len().select(pl.col("len").median()).item()
     within_task = match == "task" if match else runs_per_task >= 2
     across_arms = _risk_sets(runs, table, ["task"] if within_task else [], within)
     inside_arms = _risk_sets(runs, table, ["task", *arms] if within_task else arms, within)
-    names = first.select("exposure", "group").unique().sort("group", "exposure").rows()
+    names = [(name, group) for name, group in groups_of(first).items()]
     if wanted:
         names = [(name, group) for name, group in names if name in wanted]
     rows: list[dict[str, Any]] = []
     members: list[pl.DataFrame] = [empty_members("exposure")]
     for name, group in names:
-        met_first = first.filter(pl.col("exposure") == name)
+        of_name = first.filter(pl.col("exposure") == name)
         risk = across_arms if group == "thinking" else inside_arms
-        row, behind = _trigger(name, group, risk, met_first, within_task)
+        row, behind = _trigger(name, group, risk, of_name, within_task)
         rows.append(row)
         members.append(behind)
     adjusted = benjamini_hochberg([math.nan if row["p"] is None else row["p"] for row in rows])
@@ -174,16 +173,19 @@ def triggers(
 class _RiskSets:
     """Who is compared with whom.
 
-    ``rows``: a row per run and call, made as it is read: the run's task and arms, ``event``, and whether
-    the call's request is known; ``keys``: the columns that name the set in which a row is compared.
+    ``rows``: a row per run and call, made as it is read: its ``cell``, ``event``, and whether the call's
+    request is known. It is compared with those of its cell at its step. ``cells``: what is ``matched``, by
+    the number that stands for it; ``runs``: ``run``, ``trajectory_id``, ``task``.
     """
 
     rows: pl.LazyFrame
-    keys: list[str]
+    runs: pl.DataFrame
+    cells: pl.DataFrame
+    matched: list[str]
 
 
 def _risk_sets(
-    runs: Trajectories, table: pl.DataFrame, matched: Sequence[str], within: int | None
+    runs: Trajectories, table: pl.DataFrame, matched: list[str], within: int | None
 ) -> _RiskSets:
     known = pl.col("thinking_sent").is_not_null() & (pl.col("thinking_available") > 0)
     last = (
@@ -192,17 +194,25 @@ def _risk_sets(
         .agg(pl.col("step").max().alias("last"))
         .collect(engine="streaming")
     )
-    people = table.with_columns((~pl.col("success")).alias("failed")).join(
-        last, on="run", maintain_order="left"
+    cells, number = pl.DataFrame({"cell": 0}), pl.lit(0, pl.Int64).alias("cell")
+    if matched:
+        cells = table.select(matched).unique().sort(matched).with_row_index("cell")
+        cells = cells.with_columns(pl.col("cell").cast(pl.Int64))
+        table = table.join(cells, on=matched, nulls_equal=True, maintain_order="left")
+        number = pl.col("cell")
+    people = (
+        table.select("run", number, failed=~pl.col("success"))
+        .join(last, on="run", maintain_order="left")
+        .lazy()
     )
     calls_left = pl.col("last") - pl.col("step")
     in_time = pl.col("failed") & (calls_left < within) if within else pl.col("failed")
     rows = (
         runs.steps.select("run", "step", known.alias("request_known"))
-        .join(people.lazy(), on="run")
+        .join(people, on="run")
         .with_columns(in_time.alias("event"))
     )
-    return _RiskSets(rows, [*matched, "step"])
+    return _RiskSets(rows, table.select("run", "trajectory_id", "task"), cells, matched)
 
 
 def _trigger(
@@ -219,7 +229,7 @@ def _trigger(
         (pl.col("step") == pl.col("met_at")).fill_null(value=False).alias("exposed")
     )
     sets = (
-        rows.group_by(risk.keys)
+        rows.group_by("cell", "step")
         .agg(
             (event & exposed).sum().cast(pl.Int64).alias("a"),
             exposed.sum().cast(pl.Int64).alias("n1"),
@@ -228,21 +238,21 @@ def _trigger(
         )
         .filter(pl.col("n1") > 0, pl.col("n0") > 0)
         .collect(engine="streaming")
-        .sort(risk.keys)
+        .join(risk.cells, on="cell")
+        .sort(*risk.matched, "step")
     )
-    informative = sets.select(risk.keys).lazy()
-    rows = rows.join(informative, on=risk.keys, how="semi", nulls_equal=True)
+    informative = sets.lazy().select("cell", "step")
+    rows = rows.join(informative, on=["cell", "step"], how="semi")
     per_run = (
         rows.group_by("run")
         .agg(
-            pl.col("trajectory_id").first(),
-            pl.col("task").first(),
             exposed.any(),
             (event & exposed).any().alias("when_met"),
             event.any(),
         )
         .collect(engine="streaming")
         .sort("run")
+        .join(risk.runs, on="run", how="left", maintain_order="left")
         .with_columns(pl.when("exposed").then("when_met").otherwise("event").alias("failed"))
     )
     cells = {
@@ -260,7 +270,7 @@ def _trigger(
     )
     estimate: Estimate | None = None
     if refused is None:
-        estimate = _pooled(sets) if within_task else _pooled_across(rows, risk.keys)
+        estimate = _pooled(sets) if within_task else _pooled_across(rows, risk.runs)
         if math.isnan(estimate.se) or estimate.clusters < 5:
             refused, estimate = "fewer than 5 tasks with both exposed and unexposed runs", None
     exposed_runs = per_run.filter("exposed")
@@ -282,10 +292,14 @@ def _trigger(
     return row, behind
 
 
-def _pooled_across(rows: pl.LazyFrame, keys: list[str]) -> Estimate:
-    told = rows.select(
-        "event", "exposed", "task", pl.struct(keys).rank("dense").alias("stratum")
-    ).collect()
+def _pooled_across(rows: pl.LazyFrame, runs: pl.DataFrame) -> Estimate:
+    tasks = runs.select("run", pl.col("task").rank("dense")).lazy()
+    stratum = pl.col("cell") * (1 << 32) + pl.col("step")
+    told = (
+        rows.join(tasks, on="run")
+        .select("event", "exposed", "task", stratum.alias("stratum"))
+        .collect(engine="streaming")
+    )
     return mantel_haenszel_across(
         event=told["event"].to_list(),
         exposed=told["exposed"].to_list(),

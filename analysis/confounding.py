@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from analysis.exposures import exposures
+from analysis.exposures import GROUPS, OF_CODES, met_first
 from analysis.outcomes import judged
 from analysis.uncertainty import clustered_mean, holm
 from loaders import Trajectories
@@ -28,11 +28,9 @@ class Finding:
 
 def first_met(runs: Trajectories) -> pl.DataFrame:
     """The first call of a run that meets each exposure: ``run``, ``exposure``, ``group``, ``met_at``."""
-    return (
-        exposures(runs)
-        .group_by("run", "exposure", "group")
-        .agg(pl.col("step").min().alias("met_at"))
-    )
+    name = pl.col("exposure").cast(pl.String)
+    group = name.replace_strict(GROUPS, default=OF_CODES).alias("group")
+    return met_first(runs).select("run", name, group, "met_at")
 
 
 def length_and_failure(runs: Trajectories) -> Finding | None:

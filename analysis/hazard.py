@@ -9,10 +9,17 @@ from typing import Any, Final, Literal
 import numpy as np
 import polars as pl
 
-from analysis.confounding import difficulty_and_exposure
+from analysis.confounding import Finding, difficulty_and_exposure
 from analysis.exposures import refuse_ever
 from analysis.outcomes import columns
-from analysis.person_periods import AtRisk, at_risk, counted_periods, person_period
+from analysis.person_periods import (
+    AtRisk,
+    at_risk,
+    counted_periods,
+    met_by_each,
+    person_period,
+    product,
+)
 from analysis.regression import Fit, Link, fit, patterns
 from analysis.results import Result, empty_members
 from analysis.two_levels import random_intercept
@@ -105,10 +112,10 @@ def hazard(
     refusals = {name: _refusal(rows, name) for name in names}
     kept = [name for name in names if refusals[name] is None]
     products = [(a, b) for a, b in interactions if a in kept and b in kept]
-    rows = rows.with_columns((pl.col(a) * pl.col(b)).alias(_product(a, b)) for a, b in products)
+    rows = rows.with_columns((pl.col(a) * pl.col(b)).alias(product(a, b)) for a, b in products)
     for pair in products:
-        refusals[_product(*pair)] = _refusal(rows, _product(*pair))
-    kept += [_product(*pair) for pair in products if refusals[_product(*pair)] is None]
+        refusals[product(*pair)] = _refusal(rows, product(*pair))
+    kept += [product(*pair) for pair in products if refusals[product(*pair)] is None]
     chosen = _model(model, rows)
     base = _baseline_columns(rows)
     rows = rows.with_columns(**base).with_columns(_dummies(rows, arms))
@@ -121,7 +128,12 @@ def hazard(
     together = _fit(rows, [*kept, *means, *always], link, chosen)  # without any: the baseline alone
     alone = {name: _fit(rows, [name, *base], link, "clustered") for name in kept}
     frame = _frame(rows, names, products, groups, refusals, together, alone)
-    confounded = _confounded(runs, risk, names) if chosen == "clustered" else ()
+    met = met_by_each(risk, products)
+    confounded: list[Finding] = []
+    if (
+        chosen == "clustered"
+    ):  # what is met more often in harder tasks, of the exposures in the model
+        confounded = difficulty_and_exposure(runs, met.filter(pl.col("exposure").is_in(names)))
     return Result(
         kind="hazard",
         title=f"What raises the hazard of {end} at a call",
@@ -131,9 +143,11 @@ def hazard(
         + (", each task's mean rate of every tool exposure" if means else "")
         + "; 95 % intervals by t over tasks; Benjamini-Hochberg.",
         keys=("exposure",),
-        members=_members(risk, kept, products),
+        members=_members(risk, met, kept),
         source=runs,
-        warnings=tuple(_warnings(risk, chosen, together, end, [*confounded])),
+        warnings=tuple(
+            _warnings(risk, chosen, together, end, [found.says for found in confounded])
+        ),
         headline=_headline(frame, end),
     )
 
@@ -152,10 +166,6 @@ def _check_interactions(pairs: Sequence[tuple[str, str]], names: list[str]) -> N
     for name in (name for pair in pairs for name in pair):
         if name not in names:
             raise DerailError(f"{name!r} of an interaction is not among the exposures in the model")
-
-
-def _product(a: str, b: str) -> str:
-    return f"{a} x {b}"
 
 
 def _refusal(rows: pl.DataFrame, name: str) -> str | None:
@@ -251,7 +261,7 @@ def _frame(  # noqa: PLR0917 - what was asked for, and what came of it
     alone: dict[str, Fit],
 ) -> pl.DataFrame:
     told: list[dict[str, Any]] = []
-    for name in [*names, *(_product(*pair) for pair in products)]:
+    for name in [*names, *(product(*pair) for pair in products)]:
         exposed_events, exposed_rest, events, rest = _cells(rows, name).values()
         row: dict[str, Any] = {
             "exposure": name,
@@ -283,39 +293,17 @@ def _share(events: int, rest: int) -> float | None:
     return events / (events + rest) if events + rest else None
 
 
-def _members(risk: AtRisk, names: list[str], products: list[tuple[str, str]]) -> pl.DataFrame:
+def _members(risk: AtRisk, met: pl.DataFrame, names: list[str]) -> pl.DataFrame:
     """Runs that met an exposure: ``broke`` where a call that met it broke, else ``went_on``."""
-    met = risk.met
-    both = [
-        met.filter(exposure=a)
-        .join(met.filter(exposure=b).drop("exposure"), on=["run", "step"], maintain_order="left")
-        .with_columns(exposure=pl.lit(_product(a, b)))
-        for a, b in products
-    ]
-    found = (
-        pl.concat([met, *both])
-        .join(risk.runs, on="run", maintain_order="left")
-        .filter(pl.col("step") <= pl.col("last"))
-        .group_by("exposure", "trajectory_id", maintain_order=True)
-        .agg(((pl.col("step") == pl.col("last")) & pl.col("ended")).any().alias("broke"))
-    )
+    ids = risk.runs.select("run", "trajectory_id")
     role = pl.when("broke").then(pl.lit("broke")).otherwise(pl.lit("went_on")).alias("role")
     parts = [
-        found.filter(exposure=name).select("exposure", "trajectory_id", role) for name in names
+        met.filter(exposure=name)
+        .join(ids, on="run", how="left", maintain_order="left")
+        .select(pl.col("exposure").cast(pl.String), "trajectory_id", role)
+        for name in names
     ]
     return pl.concat([empty_members("exposure"), *parts])
-
-
-def _confounded(runs: Trajectories, risk: AtRisk, names: list[str]) -> list[str]:
-    """What is met more often in harder tasks, of the exposures in the model."""
-    met = (
-        risk.met.filter(pl.col("exposure").is_in(names))
-        .join(risk.runs, on="run")
-        .filter(pl.col("step") <= pl.col("last"))
-        .group_by("run", "exposure")
-        .agg(pl.col("step").min().alias("met_at"))
-    )
-    return [found.says for found in difficulty_and_exposure(runs, met)]
 
 
 def _warnings(risk: AtRisk, model: str, found: Fit, end: str, confounded: list[str]) -> list[str]:

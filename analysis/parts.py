@@ -2,32 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVarTuple, cast
 
 import polars as pl
 
-from loaders import Trajectories
+from loaders import Trajectories, trajectories
 
 Known = TypeVarTuple("Known")
+_WIDE = 8
 
 
 def part_by_part(
     runs: Trajectories,
     compute: Callable[[Trajectories, *Known], pl.DataFrame],
     *known: *Known,
+    wide: bool = False,
 ) -> pl.DataFrame:
     """``compute(part, *known)`` for each part of the runs, put together in their order.
 
     ``known``: frames over all runs, of which each part gets the rows of its own. Right for whatever
     looks at no more than one run at a time: a part holds whole runs, so that the rows are those which
-    all runs at once would give, in the memory of one part.
+    all runs at once would give, in the memory of one part. ``wide``: parts of eight times as many events,
+    for what reads no texts.
     """
-    frames = cast(tuple[pl.DataFrame, ...], known)
-    found: list[pl.DataFrame] = []
-    for part in runs.parts():
+    return pl.concat(each_part(runs, compute, *known, wide=wide))
+
+
+def each_part(
+    runs: Trajectories,
+    compute: Callable[[Trajectories, *Known], pl.DataFrame],
+    *known: *Known,
+    wide: bool = False,
+) -> Iterator[pl.DataFrame]:
+    """The same, one part after the other."""
+    frames = [_in_order(frame) for frame in cast(tuple[pl.DataFrame, ...], known)]
+    for part in runs.parts(_WIDE * trajectories.PART_EVENTS if wide else None):
         first, last = part.trajectories.select(a=pl.min("run"), b=pl.max("run")).collect().row(0)
-        here = pl.col("run").is_between(pl.lit(first, pl.Int64), pl.lit(last, pl.Int64))
-        mine = cast(tuple[*Known], tuple(frame.filter(here) for frame in frames))
-        found.append(compute(part, *mine))
-    return pl.concat(found)
+        mine = cast(tuple[*Known], tuple(_between(frame, first, last) for frame in frames))
+        yield compute(part, *mine)
+
+
+def slices(table: pl.DataFrame, rows: int = 1 << 18) -> Iterator[pl.DataFrame]:
+    """A table whose runs ascend in pieces of whole runs, of about so many rows; one where there are none."""
+    run, start = table["run"], 0
+    while start + rows < table.height:
+        stop = int(run.search_sorted(int(run[start + rows]), "right"))
+        yield table[start:stop]
+        start = stop
+    if start < table.height or not table.height:
+        yield table[start:]
+
+
+def _in_order(table: pl.DataFrame) -> pl.DataFrame:
+    return table if table["run"].is_sorted() else table.sort("run", maintain_order=True)
+
+
+def _between(table: pl.DataFrame, first: int | None, last: int | None) -> pl.DataFrame:
+    if first is None or last is None:
+        return table.clear()
+    run = table["run"]
+    return table[run.search_sorted(first, "left") : run.search_sorted(last, "right")]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Final
 
 import polars as pl
 
-from analysis.exposures import exposures
+from analysis.exposures import groups_of, met
 from analysis.outcomes import columns, judged
+from analysis.parts import each_part, slices
 from loaders import Trajectories
 from loaders.errors import DerailError
 from loaders.schema import OUTCOMES
@@ -51,7 +53,8 @@ class AtRisk:
     """Who is at risk of what: small tables, from which person-steps are made as they are read.
 
     ``runs``: ``run``, ``trajectory_id``, ``task``, arms, ``ended`` (the run ended so), ``last`` step;
-    ``met``: ``run``, ``step``, ``exposure``; ``groups``: the group of each exposure.
+    ``met``: ``run``, ``step``, ``exposure`` (``exposures.met``); ``groups``: the group of each exposure.
+    Both tables are sorted by run.
     """
 
     runs: pl.DataFrame
@@ -73,10 +76,9 @@ def at_risk(runs: Trajectories, end: str, arms: list[str]) -> AtRisk:
         .agg(pl.col("step").max().alias("last"))
         .collect(engine="streaming")
     )
-    met = exposures(runs).unique(["run", "step", "exposure"])
-    groups = dict(met.select("exposure", "group").unique().sort("group", "exposure").iter_rows())
+    everything = met(runs)
     people = table.with_columns(ended=_ended(end)).join(last, on="run", maintain_order="left")
-    return AtRisk(people, met.drop("group").sort("run", "step", "exposure"), groups)
+    return AtRisk(people.sort("run"), everything, groups_of(everything))
 
 
 def _person_steps(runs: Trajectories, risk: AtRisk) -> pl.LazyFrame:
@@ -90,7 +92,6 @@ def _person_steps(runs: Trajectories, risk: AtRisk) -> pl.LazyFrame:
         .join(risk.runs.lazy(), on="run")
         .join(wide.lazy(), on=["run", "step"], how="left")
         .with_columns(
-            is_last.alias("is_last"),
             (is_last & pl.col("ended")).alias("event"),
             *(pl.col(name).fill_null(0.0) for name in risk.groups),
         )
@@ -104,24 +105,108 @@ def counted_periods(runs: Trajectories, risk: AtRisk, arms: list[str]) -> pl.Dat
     ``rows``, of which ``n`` whose event is known, ``event`` those that have it, ``ends`` a run's last.
     """
     cell, alike = ["task", *arms], ["task", *arms, "step", *risk.groups]
-    # Many rows are told apart by one number, and not by the texts of task and arms.
+    # Many rows are told apart by numbers: one for the texts of task and arms, and a bit for each exposure.
     cells = risk.runs.select(cell).unique(maintain_order=True).with_row_index("cell")
-    people = risk.runs.join(cells, on=cell, nulls_equal=True, maintain_order="left").drop(cell)
+    people = risk.runs.join(cells, on=cell, nulls_equal=True, maintain_order="left").select(
+        "run", "cell", "last", "ended"
+    )
+    bits = {name: divmod(number, _BITS) for number, name in enumerate(risk.groups)}
+    words = [f"met_{word}" for word in range(len(bits) // _BITS + 1)]
+    counted = pl.DataFrame()
+    for part in each_part(
+        runs, lambda part, who, what: _counted(part, who, what, bits), people, risk.met, wide=True
+    ):
+        both = pl.concat([counted, part]) if counted.width else part
+        counted = both.group_by("cell", "step", *words).sum()
     return (
-        _person_steps(runs, replace(risk, runs=people))
-        .with_columns(_piece(pl.col("step"), _STEPS).alias("step"))
-        .group_by("cell", "step", *risk.groups)
+        counted.with_columns(
+            (pl.col(words[word]) // (1 << place) % 2).cast(pl.Float64).alias(name)
+            for name, (word, place) in bits.items()
+        )
+        .join(cells, on="cell")
+        .select(*alike, "rows", "n", "event", "ends")
+        .sort(alike)
+    )
+
+
+_BITS: Final = 60
+
+
+def _counted(
+    runs: Trajectories, people: pl.DataFrame, met: pl.DataFrame, bits: dict[str, tuple[int, int]]
+) -> pl.DataFrame:
+    """Of a part of the runs: calls by ``cell``, piece of the baseline and the bits of what they had met."""
+    people = people.with_columns(base=pl.int_range(pl.len()) * (1 << 32))
+    name, at = pl.col("exposure").cast(pl.String), (pl.col("base") + pl.col("step")).alias("at")
+    words = {
+        f"met_{word}": name.replace_strict(
+            {name: 1 << place for name, (its, place) in bits.items() if its == word},
+            default=0,
+            return_dtype=pl.Int64,
+        )
+        for word in range(len(bits) // _BITS + 1)
+    }
+    marks = (
+        met.join(people.select("run", "base"), on="run")
+        .select(at, **words)
+        .group_by("at")
+        .agg(pl.col(*words).sum())
+    )
+    is_last = pl.col("step") == pl.col("last")
+    return (
+        runs.steps.select("run", "step")
+        .collect(engine="streaming")
+        .join(people, on="run")
+        .with_columns(at)
+        .join(marks, on="at", how="left")
+        .select(
+            "cell",
+            _piece(pl.col("step"), _STEPS).alias("step"),
+            pl.col(*words).fill_null(0),
+            is_last.alias("is_last"),
+            (is_last & pl.col("ended")).alias("event"),
+        )
+        .group_by("cell", "step", *words)
         .agg(
             pl.len().cast(pl.Int64).alias("rows"),
             pl.col("event").count().cast(pl.Int64).alias("n"),
             pl.col("event").sum().cast(pl.Int64),
             pl.col("is_last").sum().cast(pl.Int64).alias("ends"),
         )
-        .collect(engine="streaming")
-        .join(cells, on="cell")
-        .select(*alike, "rows", "n", "event", "ends")
-        .sort(alike)
     )
+
+
+def met_by_each(risk: AtRisk, products: Sequence[tuple[str, str]] = ()) -> pl.DataFrame:
+    """What each run met while it was at risk: ``run``, ``exposure``, ``met_at`` (first call), ``broke``.
+
+    ``products``: pairs of exposures that count as one more, named ``a x b``, where one call met both;
+    ``broke``: a call that met it was the last of a run that ended so.
+    """
+    names = pl.Enum([*sorted(risk.groups), *(product(*pair) for pair in products)])
+    people = risk.runs.select("run", "last", "ended")
+    broke = ((pl.col("step") == pl.col("last")) & pl.col("ended")).any()
+    found: list[pl.DataFrame] = []
+    for some in slices(risk.met):
+        both = [
+            some.filter(exposure=a)
+            .join(some.filter(exposure=b), on=["run", "step"], how="semi")
+            .with_columns(exposure=pl.lit(product(a, b), names))
+            for a, b in products
+        ]
+        found.append(
+            pl.concat([some.with_columns(pl.col("exposure").cast(pl.String).cast(names)), *both])
+            .join(people, on="run")
+            .filter(pl.col("step") <= pl.col("last"))
+            .group_by("run", "exposure")
+            .agg(pl.col("step").min().alias("met_at"), broke.alias("broke"))
+            .sort("run", "exposure")
+        )
+    return pl.concat(found)
+
+
+def product(a: str, b: str) -> str:
+    """The name of an interaction."""
+    return f"{a} x {b}"
 
 
 def _piece(step: pl.Expr, starts: Sequence[int]) -> pl.Expr:

@@ -18,6 +18,7 @@ from analysis import own_codes, perturbation_statistics, signals
 from analysis import perturbation_messages as said
 from analysis import perturbation_rules as rules
 from analysis.own_codes import define, defined, undefine
+from analysis.parts import part_by_part
 from analysis.perturbation_quality import quality
 from analysis.perturbation_statistics import Tools, with_shape, within_runs
 from analysis.perturbation_truth import injected_truth, known_truth
@@ -215,14 +216,15 @@ def repeats(runs: Trajectories, found: pl.DataFrame | None = None) -> pl.DataFra
     has a perturbation code, so that calling again makes sense; else the repeat is needless. ``found``: what ``detect`` found in
     these runs, where that is at hand.
     """
-    answered = runs.events.filter(pl.col("kind") == "tool_result").select(
-        "run", "seq", pl.col("call_seq").alias("repeats")
-    )
+    return part_by_part(runs, repeats_in, detect(runs) if found is None else found, wide=True)
+
+
+def repeats_in(runs: Trajectories, found: pl.DataFrame) -> pl.DataFrame:
+    """What ``repeats`` returns, of a part of the runs."""
     broken = (
-        (detect(runs) if found is None else found)
-        .lazy()
-        .select("run", "seq")
-        .join(answered, on=["run", "seq"])
+        runs.events.filter(pl.col("kind") == "tool_result")
+        .select("run", "seq", pl.col("call_seq").alias("repeats"))
+        .join(found.lazy().select("run", "seq"), on=["run", "seq"], how="semi")
         .select("run", "repeats", pl.lit(value=True).alias("is_retry"))
         .unique()
         .collect(engine="streaming")
