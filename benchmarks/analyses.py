@@ -206,9 +206,10 @@ def _bare_scan(runs: Any) -> pl.DataFrame:
 
 
 def _case(store: Path, name: str, side: str) -> dict[str, Any]:
-    import analysis.signals
-    import analysis.thinking  # noqa: F401 - what it takes to import is no part of a case
     import loaders
+    from analysis import signals, thinking  # what it takes to import is no part of a case
+
+    del signals, thinking
 
     if name == "one_run":
         return _opened(store, side)
