@@ -52,8 +52,10 @@ def annotated_turns(runs: Trajectories, truth: pl.DataFrame | None) -> Annotated
 
     Raises ``DerailError`` where too few runs are annotated to train and test on others.
     """
-    _refuse_few_named(runs, truth)
-    table = features(runs)
+    named = _named(runs, truth)
+    is_told = pl.col("trajectory_id").is_in(named.implode()) | ~pl.col("success")
+    told = runs.trajectories.filter(is_told).select("trajectory_id").collect()
+    table = features(runs, told["trajectory_id"])
     answers = _annotated_in_logs(runs) if truth is None else _given(truth, table)
     labels = runs.trajectories.select("run", "success", task_of()).collect()
     is_error = pl.col("truth_seq").is_between("seq", "last_seq")
@@ -133,14 +135,16 @@ def groups_of_runs(runs: Trajectories, by: str | None) -> pl.DataFrame:
     return table.select("run", group.alias("group")).collect()
 
 
-def _refuse_few_named(runs: Trajectories, truth: pl.DataFrame | None) -> None:
-    """The same before any text is read, which takes long, by the runs that somebody has named."""
-    named = _annotated_in_logs(runs).drop_nulls("truth_seq") if truth is None else truth
-    if "trajectory_id" in named.columns:
-        ids = named["trajectory_id"].drop_nulls().implode()
-        rows = runs.trajectories.filter(pl.col("trajectory_id").is_in(ids))
-        tasks = rows.select("run", task_of()).collect()["task"]
-        _refuse(len(tasks), tasks.n_unique())
+def _named(runs: Trajectories, truth: pl.DataFrame | None) -> pl.Series:
+    """Ids of the runs that somebody has annotated; few are refused before any text is read, which takes long."""
+    truth = _annotated_in_logs(runs).drop_nulls("truth_seq") if truth is None else truth
+    if "trajectory_id" not in truth.columns:
+        return pl.Series(dtype=pl.String)  # what it lacks is said later
+    ids = truth["trajectory_id"].drop_nulls()
+    named = runs.trajectories.filter(pl.col("trajectory_id").is_in(ids.implode()))
+    rows = named.select("run", "trajectory_id", task_of()).collect()
+    _refuse(rows.height, rows["task"].n_unique())
+    return rows["trajectory_id"]
 
 
 def refuse_few(data: AnnotatedTurns) -> None:

@@ -7,6 +7,7 @@ failure that has happened; what may be used to foresee one is in ``localize.valu
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import polars as pl
@@ -156,8 +157,11 @@ def _turns(part: Trajectories, found: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def features(runs: Trajectories) -> pl.DataFrame:
+def features(runs: Trajectories, of: Iterable[str] | None = None) -> pl.DataFrame:
     """Cheap features of every turn: a row per turn, sorted by run.
+
+    ``of``: ids of the runs whose turns are told, by default all; which tool responses are broken is
+    judged among all runs.
 
     Columns: ``run``, ``trajectory_id``, ``turn``, ``seq``, ``last_seq``, ``step``, ``agent``, then those
     of ``FEATURES``, all numbers without nulls. None of them looks at outcomes, answers or annotations.
@@ -168,7 +172,8 @@ def features(runs: Trajectories) -> pl.DataFrame:
     True
     """
     found = perturbations.detect(runs)
-    return pl.concat([_features(part, found) for part in runs.parts()])
+    told = runs if of is None else runs.filter(of)
+    return pl.concat([_features(part, found) for part in told.parts()])
 
 
 def _features(part: Trajectories, found: pl.DataFrame) -> pl.DataFrame:
