@@ -10,7 +10,7 @@ import polars as pl
 from loaders import Trajectories, trajectories
 
 Known = TypeVarTuple("Known")
-_WIDE = 8
+_WIDE = 4
 
 
 def part_by_part(
@@ -39,7 +39,7 @@ def each_part(
     frames = [_in_order(frame) for frame in cast(tuple[pl.DataFrame, ...], known)]
     for part in runs.parts(_WIDE * trajectories.PART_EVENTS if wide else None):
         first, last = part.trajectories.select(a=pl.min("run"), b=pl.max("run")).collect().row(0)
-        mine = cast(tuple[*Known], tuple(_between(frame, first, last) for frame in frames))
+        mine = cast(tuple[*Known], tuple(between(frame, first, last) for frame in frames))
         yield compute(part, *mine)
 
 
@@ -54,11 +54,21 @@ def slices(table: pl.DataFrame, rows: int = 1 << 18) -> Iterator[pl.DataFrame]:
         yield table[start:]
 
 
+def unshared(table: pl.DataFrame, *names: str) -> pl.DataFrame:
+    """A small choice of rows with texts of its own: else they hold on to those of all rows that were read.
+
+    ``names``: columns of texts, all of the table by default.
+    """
+    texts = names or table.select(pl.selectors.string()).columns
+    return table.with_columns(pl.concat_str(name, pl.lit("")) for name in texts)
+
+
 def _in_order(table: pl.DataFrame) -> pl.DataFrame:
     return table if table["run"].is_sorted() else table.sort("run", maintain_order=True)
 
 
-def _between(table: pl.DataFrame, first: int | None, last: int | None) -> pl.DataFrame:
+def between(table: pl.DataFrame, first: int | None, last: int | None) -> pl.DataFrame:
+    """The rows from the first to the last of these runs, of a table whose runs ascend; none without them."""
     if first is None or last is None:
         return table.clear()
     run = table["run"]

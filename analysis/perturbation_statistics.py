@@ -13,6 +13,7 @@ from typing import Final, Generic, TypeVar
 import polars as pl
 
 from analysis import perturbation_messages as said
+from analysis.parts import unshared
 from analysis.perturbation_rules import KEYS, command_of, hits
 
 MIN_JSON_RESPONSES: Final = 20
@@ -155,8 +156,8 @@ class Tools(Generic[Part]):
             )
         )
         not_json = table.filter("like_json", ~pl.col("broken"))
-        self._not_json.append(not_json.select(*row, "is_json_start"))
-        self._long.append(table.filter(pl.col("chars") > _LONG).select(*row, "chars"))
+        self._not_json.append(unshared(not_json.select(*row, "is_json_start")))
+        self._long.append(unshared(table.filter(pl.col("chars") > _LONG).select(*row, "chars")))
         keyed = _keyed(table)
         sets = keyed.group_by("tool", "keys").agg(pl.len().cast(pl.Int64).alias("n"))
         most = pl.col("n") == pl.col("n").max().over("tool")
@@ -166,8 +167,8 @@ class Tools(Generic[Part]):
         )
         # The rows of a part's usual set are many and nearly never unlike the tool's: not kept.
         unusual = sets.filter(~pl.col("is_usual")).select("tool", "keys")
-        self._keyed.append(keyed.join(unusual, on=["tool", "keys"], nulls_equal=True))
-        self._sets.append(sets)
+        self._keyed.append(unshared(keyed.join(unusual, on=["tool", "keys"], nulls_equal=True)))
+        self._sets.append(unshared(sets))
         self._parts.append(part)
 
     def unlike(self) -> pl.DataFrame:

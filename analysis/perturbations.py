@@ -9,7 +9,7 @@ value) can't be found by any rule here.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import polars as pl
@@ -18,7 +18,7 @@ from analysis import own_codes, perturbation_statistics, signals
 from analysis import perturbation_messages as said
 from analysis import perturbation_rules as rules
 from analysis.own_codes import define, defined, undefine
-from analysis.parts import part_by_part
+from analysis.parts import between, part_by_part, unshared
 from analysis.perturbation_quality import quality
 from analysis.perturbation_statistics import Tools, with_shape, within_runs
 from analysis.perturbation_truth import injected_truth, known_truth
@@ -118,33 +118,52 @@ RULES: Final = (said, rules, perturbation_statistics, signals)
 @once_for_each_set
 @kept_beside_store("perturbed", RULES)
 def _detected(runs: Trajectories) -> pl.DataFrame:
-    hits: list[pl.DataFrame] = []
-    tools = Tools[list[Trajectories]](lambda parts: _found_in(map(_look_at, parts))[1])
-    for looks in _batches(map(_look_at, runs.parts())):
+    batches: list[_Batch] = []
+    tools = Tools[set[int]](lambda numbers: _found_in(_looks(runs, numbers))[1])
+    for looks in _batches(_looks(runs)):
         alone, table = _found_in(looks)
-        tools.add([look.part for look in looks], table)
-        hits += [alone, within_runs(table), *(look.limits for look in looks)]
-    return _named(pl.concat([*hits, tools.unlike()]))
+        tools.add({look.number for look in looks}, table)
+        hits = pl.concat([alone, within_runs(table), *(look.limits for look in looks)])
+        first, last = table.select(a=pl.col("run").min(), b=pl.col("run").max()).row(0)
+        batches.append(_Batch(first, last, unshared(hits)))
+    late = tools.unlike().sort("run", maintain_order=True)
+    named = [_named(late.clear())]
+    while batches:  # each is given up for what is made of it
+        first, last, hits = batches.pop(0)
+        named.append(_named(pl.concat([hits, between(late, first, last)])))
+    return pl.concat(named)
+
+
+class _Batch(NamedTuple):
+    """What was found in some parts, and the first and last of the runs that have tool responses."""
+
+    first: int | None
+    last: int | None
+    hits: pl.DataFrame
 
 
 class _Look(NamedTuple):
     """What was seen of a part of the runs: ``rest`` all responses, of which only the close ones have texts."""
 
-    part: Trajectories
+    number: int
     close: pl.DataFrame
     rest: pl.DataFrame
     limits: pl.DataFrame
 
 
-def _look_at(part: Trajectories) -> _Look:
+def _looks(runs: Trajectories, numbers: Container[int] | None = None) -> Iterator[_Look]:
+    """At each part; again at those with these numbers. Parts themselves are not held: each takes a megabyte."""
+    for number, part in enumerate(runs.parts()):
+        if numbers is None or number in numbers:
+            yield _look_at(number, part)
+
+
+def _look_at(number: int, part: Trajectories) -> _Look:
     events = exchanged(part, "compaction", "error")
     table = with_shape(rules.first_look(answered(events)))
-    # Copied, as texts share the buffers that hold those of all other rows.
-    close = table.filter("close").with_columns(
-        pl.concat_str(name, pl.lit("")).alias(name) for name in ("text", "error_type", "arguments")
-    )
+    close = unshared(table.filter("close"), "text", "error_type", "arguments")
     read_closely = ("text", "error_type", "exit_code", "truncated", "media", "family", "close")
-    return _Look(part, close, table.drop(read_closely), _context_limits(events))
+    return _Look(number, close, table.drop(read_closely), _context_limits(events))
 
 
 def _batches(looks: Iterable[_Look]) -> Iterator[list[_Look]]:
