@@ -50,12 +50,12 @@ class Ahead:
                 self.changes_steps = True
         self.bytes_read = ahead.bytes_told
         self.others = [agent for agent in apart(inside) if agent.begins_at]
-        far_apart = self._replies.table().filter(pl.col("last") - pl.col("first") >= far)
+        replies, calls = self._replies.table(), self._calls.table()
+        far_apart = replies.filter(replies["last"] - replies["first"] >= far)
         self.last_lines = dict(far_apart.select("first", "last").iter_rows())
-        calls, answers = self._calls.table(), self._answers.table()
-        early = self._results.table().join(calls, on="name", suffix="_of_call")
-        self._early = set(early.filter(pl.col("first") < pl.col("first_of_call"))["name"])
-        self.repeated = set(pl.concat([calls, answers]).filter(pl.col("times") > 1)["name"])
+        self._early = _before(self._results.table(), calls)
+        named = pl.concat([calls, self._answers.table()])
+        self.repeated = set(named["name"].filter(named["is_repeated"]))
 
     def _find_names(self, line: Line, message: Message) -> None:
         number = line.number
@@ -87,24 +87,43 @@ class _Places:
     """The lines in which names stand, of which only hashes are kept."""
 
     def __init__(self) -> None:
-        self._rows: list[tuple[int, int]] = []
+        self._names: list[int] = []
+        self._lines: list[int] = []
         self._tables: list[pl.DataFrame] = []
 
     def add(self, name: Hashable, line: int) -> None:
-        self._rows.append((hash(name), line))
-        if len(self._rows) == _ROWS_AT_ONCE:
+        self._names.append(hash(name))
+        self._lines.append(line)
+        if len(self._names) == _ROWS_AT_ONCE:
             self._pack()
 
     def _pack(self) -> None:
-        schema = {"name": pl.Int64, "line": pl.Int64}
-        self._tables.append(pl.DataFrame(self._rows, schema=schema, orient="row"))
-        self._rows.clear()
+        columns = {"name": self._names, "line": self._lines}
+        self._tables.append(pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.Int64)))
+        self._names.clear()
+        self._lines.clear()
 
     def table(self) -> pl.DataFrame:
-        """The first and the last line of each name, and how often it is there."""
+        """The first and the last line of each name, by name, and whether it is there more than once.
+
+        By sorting, for to group them takes three times the memory.
+        """
         self._pack()
-        lines = pl.col("line")
-        grouped = pl.concat(self._tables).group_by("name")
-        return grouped.agg(
-            lines.first().alias("first"), lines.last().alias("last"), pl.len().alias("times")
+        rows = pl.concat(self._tables).sort("name", maintain_order=True)
+        names, lines = rows["name"], rows["line"]
+        is_first, is_last = names.ne_missing(names.shift(1)), names.ne_missing(names.shift(-1))
+        return pl.DataFrame(
+            {
+                "name": names.filter(is_first),
+                "first": lines.filter(is_first),
+                "last": lines.filter(is_last),
+                "is_repeated": ~is_last.filter(is_first),
+            }
         )
+
+
+def _before(some: pl.DataFrame, others: pl.DataFrame) -> set[int]:
+    """The names of both tables that stand first in ``some``."""
+    both = pl.concat([some, others]).sort("name", maintain_order=True)
+    is_in_both = both["name"].eq_missing(both["name"].shift(-1))
+    return set(both["name"].filter(is_in_both & (both["first"] < both["first"].shift(-1))))
