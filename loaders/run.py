@@ -297,7 +297,7 @@ class Run:
 
     def tell_whole(self, told: WholeRun) -> None:
         """All of a run of which nothing has been told before; its times are known."""
-        self.seq, self.steps, self.thinking_seqs = len(told.events), told.steps, told.thinking
+        self.seq, self.steps, self.thinking_seqs = told.count, told.steps, told.thinking
         self._unanswered_in_rows = told.unanswered
         self._system, self._user = told.system, told.user
         for start in range(0, len(told.responses), PIECES_AT_ONCE):

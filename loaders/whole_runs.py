@@ -83,13 +83,14 @@ class Gathered(Protocol):
 
 @dataclass
 class WholeRun:
-    """A whole run of events and model calls with all their columns, told at once.
+    """A whole run told at once, of whose events some or all are gathered elsewhere.
 
-    ``events`` as in the schema but for ``trajectory_id``; ``thinking`` the ``seq`` of those that are
-    thinking; ``unanswered`` how many calls of tools have no response; ``responses`` what identifies
+    ``count`` of all of them; ``events`` of those that are here, with all columns of the schema but
+    ``trajectory_id``; ``thinking`` the ``seq`` of those that are thinking; ``unanswered`` how many calls of tools have no response; ``responses`` what identifies
     these.
     """
 
+    count: int = 0
     events: list[tuple[Any, ...]] = field(default_factory=list[tuple[Any, ...]])
     steps: list[Step] = field(default_factory=list[Step])
     thinking: list[int] = field(default_factory=list[int])

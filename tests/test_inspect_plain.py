@@ -135,8 +135,8 @@ def damaged(sample: Record, rng: random.Random) -> Record:
 def in_place(sample: Record) -> None:
     """Messages of inputs and requests as logs had them before there were pools."""
     pools = sample.pop("events_data", None) or {}
-    for event in sample["events"]:
-        if event["event"] == "model" and "input_refs" in event:
+    for event in sample.get("events") or ():
+        if pools and event["event"] == "model" and "input_refs" in event:
             refs = event.pop("input_refs")
             event["input"] = [m for a, b in refs for m in pools["messages"][a:b]]
             call = event.get("call") or {}

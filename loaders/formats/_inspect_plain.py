@@ -39,12 +39,12 @@ from loaders.formats._inspect_records import (
     ToolEvent,
     opened,
 )
+from loaders.formats._inspect_rows import PlainRows, RowsOfRun
 from loaders.formats._inspect_sample import Sample, may_refer
 from loaders.formats._inspect_tools import Offers
 from loaders.run import Run
 from loaders.steps import Step
 from loaders.values import as_json, as_object, as_text, as_time, is_array
-from loaders.whole_runs import WholeRun
 
 _MOST_EVENTS: Final = 8_192
 """A longer sample is told event by event, so that its rows can be put away on the way."""
@@ -62,13 +62,13 @@ class _Reply(NamedTuple):
 class PlainTranscript:
     """Tells a sample to a run if it is ordinary; ``facts`` are what it gathers on the way."""
 
-    def __init__(self, run: Run, sample: Sample, toolsets: dict[bytes, str]) -> None:
+    def __init__(
+        self, run: Run, rows: PlainRows, sample: Sample, toolsets: dict[bytes, str]
+    ) -> None:
         self.facts = Facts()
-        self._run, self._sample = run, sample
+        self._run, self._rows, self._sample = run, rows, sample
         self._offers = Offers(run, sample, toolsets)
-        self._index = run.index
-        self._told = WholeRun()
-        self._events, self._seq, self._step = self._told.events, 0, None
+        self._told = RowsOfRun(run.index)
         self._calls: dict[str, tuple[int, str | None]] = {}
         self._answered: set[str] = set()
         self._ran: dict[str, ToolEvent] = {}
@@ -90,6 +90,7 @@ class PlainTranscript:
             self._run.offered = None
             return False
         self._run.tell_whole(self._told)
+        self._rows.take(self._told.run, *self._told.rows)
         return True
 
     def _tell_all(self) -> None:
@@ -129,23 +130,6 @@ class PlainTranscript:
 
     # ------------------------------------------------------------------ messages
 
-    def _row(  # noqa: PLR0917
-        self,
-        kind: str,
-        actor: str | None,
-        text: str | None,
-        state: str | None,
-        signature: str | None,
-        at: datetime | None,
-        media: list[str] | None,
-        pos: str,
-    ) -> None:
-        self._events.append((
-            self._index, self._seq, self._step, kind, actor, text, state, signature, None, None,
-            None, None, None, None, None, None, at, None, media, None, pos,
-        ))  # fmt: skip
-        self._seq += 1
-
     def _tell_message(self, message: Message, pos: str) -> None:
         """Tell a new message that is no reply."""
         role, content = message.role, message.content
@@ -172,7 +156,7 @@ class PlainTranscript:
             self._told.system = self._told.system or text
         else:
             self._told.user = self._told.user or text
-        self._row(role, None, text, None, None, None, None, f"{pos}/content")
+        self._told.tell_other(role, None, text, None, None, f"{pos}/content")
 
     def _knows(self, message_id: str) -> bool:
         return message_id in self._inputs or message_id in self._replied
@@ -197,13 +181,19 @@ class PlainTranscript:
             resolve = self._sample.resolve
             error, tool_error = resolve(message.error), resolve(message.tool_error)
             text, where, is_error, error_type = response(error, tool_error, text, pos, "content")
-        self._told.responses += (str(tool), "\0", str(text), "\0", str(is_error))
-        self._events.append((
-            self._index, self._seq, self._step, "tool_result", None, text, None, None, tool,
-            call_id, call_seq, None, is_error, error_type, None, truncated, at, seconds, media,
-            None, where,
-        ))  # fmt: skip
-        self._seq += 1
+        self._told.tell_result(
+            text,
+            tool,
+            call_id,
+            call_seq,
+            is_error,
+            error_type,
+            truncated,
+            at,
+            seconds,
+            media,
+            where,
+        )
 
     def _tell_judgement(self, event: ModelEvent, pos: str, scope: Scope) -> None:
         choices = None if event.output is None else event.output.choices
@@ -211,7 +201,8 @@ class PlainTranscript:
         if message is None or message.content is UNSET:
             raise Otherwise
         text, media = self._sample.text_of(message.content)
-        self._row("other", scope.scorer, text, None, None, as_time(event.timestamp), media, pos)
+        at = as_time(event.timestamp)
+        self._told.tell_other("other", scope.scorer, text, at, media, pos)
 
     # ------------------------------------------------------------------ model calls
 
@@ -226,14 +217,14 @@ class PlainTranscript:
         self._offers.tell(event.tools)
         self.facts.gather(event, output)
         start = as_time(event.timestamp)
-        first, available = self._seq, len(self._told.thinking)
-        number = self._step = len(self._told.steps)
+        first, available = self._told.count, len(self._told.thinking)
+        number = self._told.step = len(self._told.steps)
         state, chars = self._tell_reply(choices[0], pos, scope.agent, start)
         sent = self._growing.sent(event, self._told.thinking, available)
         fresh, out, reasoning, cached = tokens_of(output.usage)
         self._told.steps.append(
             Step(
-                self._index,
+                self._told.run,
                 number,
                 first,
                 scope.agent or as_text(event.role),
@@ -267,9 +258,9 @@ class PlainTranscript:
             if message.role == "assistant":
                 self._show_reply(message)
                 continue
-            start = self._seq
+            start = self._told.count
             self._tell_message(message, pool.place(key))
-            extend(self._ranges, start, self._seq)
+            extend(self._ranges, start, self._told.count)
             self._growing.shows_other()
         self._keys = keys
 
@@ -290,7 +281,7 @@ class PlainTranscript:
         if message is None:
             raise Otherwise
         pos = f"{pos}/output/choices/0/message"
-        start, content = self._seq, message.content
+        start, content = self._told.count, message.content
         thoughts: list[Thought] = []
         chars = 0
         if is_array(content):
@@ -312,24 +303,20 @@ class PlainTranscript:
             if type(call_id) is not str or call_id in self._calls:
                 raise Otherwise
             tool = as_text(call.function)
-            self._calls[call_id] = (self._seq, tool)
+            self._calls[call_id] = (self._told.count, tool)
             event = self._ran.get(call_id)
             arguments = opened(call.arguments)
             if arguments is call.arguments or may_refer(bytes(call.arguments)):
                 arguments = self._sample.resolve(arguments)
-            self._events.append((
-                self._index, self._seq, self._step, "tool_call", actor, None, None, None, tool,
-                call_id, None, as_json(arguments), None, None, None, None,
-                at if event is None else as_time(event.timestamp), None, None, None,
-                f"{pos}/tool_calls/{index}",
-            ))  # fmt: skip
-            self._seq += 1
+            began = at if event is None else as_time(event.timestamp)
+            where = f"{pos}/tool_calls/{index}"
+            self._told.tell_call(actor, tool, call_id, as_json(arguments), began, where)
         message_id = message.id
         if type(message_id) is str:
             if self._knows(message_id):
                 raise Otherwise
             self._replied.add(message_id)
-            self._replies[message_id] = _Reply(start, self._seq, thoughts)
+            self._replies[message_id] = _Reply(start, self._told.count, thoughts)
         states = {thought.state for thought in thoughts}
         if len(states) > 1:
             raise Otherwise
@@ -340,7 +327,7 @@ class PlainTranscript:
         if type(text) is not str or has_think_tag(text):
             raise Otherwise
         if text and not text.isspace():
-            self._row("message", actor, text, None, None, at, None, pos)
+            self._told.tell_message(actor, text, at, pos)
 
     def _tell_thinking(
         self,
@@ -361,9 +348,8 @@ class PlainTranscript:
                 raise Otherwise
             if logged is not text:
                 reference = msgspec.json.encode(logged)
-        thoughts.append(Thought(self._seq, state, contents, logged, reference))
-        self._told.thinking.append(self._seq)
-        self._row("thinking", actor, text, state, signature, at, None, pos)
+        thoughts.append(Thought(self._told.count, state, contents, logged, reference))
+        self._told.tell_thinking(actor, text, state, signature, at, pos)
         return len(text or "")
 
     # ------------------------------------------------------------------ the end

@@ -38,6 +38,7 @@ from loaders.formats._inspect_facts import Facts
 from loaders.formats._inspect_parts import tokens_of
 from loaders.formats._inspect_plain import PlainTranscript
 from loaders.formats._inspect_records import OtherEvent, sample_of
+from loaders.formats._inspect_rows import PlainRows
 from loaders.formats._inspect_sample import Sample, may_refer
 from loaders.formats._inspect_transcript import Transcript
 from loaders.heads import Head
@@ -150,7 +151,9 @@ def _tell(out: Builder, header: Eval, sample: Sample) -> None:
     )
     _tell_environment(run, record, header.spec)
     _tell_totals(run, record)
-    plain = PlainTranscript(run, sample, header.toolsets) if header.patience else None
+    plain = None
+    if header.patience:
+        plain = PlainTranscript(run, out.gathered(PlainRows), sample, header.toolsets)
     if plain is not None and plain.tell():
         header.patience = PATIENCE
         _tell_facts(run, header, sample, plain.facts)
