@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from msgspec import Raw
 
-from loaders.redact import may_hold_credentials, redact_object
+from loaders.redact import redact_object
 from loaders.rows import metadata_of
 from loaders.values import Object, as_array, as_json, as_name, as_object, as_text
 
@@ -122,10 +122,10 @@ def _members(facts: Object) -> str | None:
 
 
 def _members_anew(*some: Object) -> list[str] | None:
-    """The same of each of these; None where one may hold credentials or can't be written."""
+    """The same of each of these; None where something has to be redacted or can't be written."""
     kept = [{name: f for name, f in facts.items() if f not in EMPTY} for facts in some]
     try:
-        texts = [as_json(facts) or "" for facts in kept]
+        is_clean = not any(redact_object(facts)[1] for facts in kept)
+        return [(as_json(facts) or "")[1:-1] for facts in kept] if is_clean else None
     except (OverflowError, RecursionError, TypeError, ValueError):
         return None
-    return None if may_hold_credentials(" ".join(texts)) else [text[1:-1] for text in texts]
