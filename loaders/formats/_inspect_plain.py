@@ -1,8 +1,8 @@
 """Tells an ordinary sample of an Inspect log: one conversation that only grows, in one pass.
 
 Ordinary is a sample of one agent, each of whose calls was given what the call before it was given,
-the replies since then under the ids they had, and new prompts and results of tools; and in which no
-call failed. All that ``Transcript`` keeps to find edited, merged and repeated messages again is not
+the replies since then, with or without their thinking, and new prompts and results of tools; and in
+which no call failed. All that ``Transcript`` keeps to find edited, merged and repeated messages again is not
 needed then. A sample that turns out to be of another kind is left to it; for ordinary ones both ways
 tell the same.
 """
@@ -19,6 +19,7 @@ from msgspec import UNSET
 from loaders.context import Range
 from loaders.dialects.openai_chat import has_think_tag
 from loaders.errors import UnreadableRecord
+from loaders.formats._inspect_contents import Content, content_of
 from loaders.formats._inspect_context import extend
 from loaders.formats._inspect_facts import Facts
 from loaders.formats._inspect_parts import (
@@ -52,8 +53,9 @@ _NOT_TOLD_HERE = (RecursionError, OverflowError, UnreadableRecord)
 
 
 class _Reply(NamedTuple):
-    """What a reply became: its events, and its thinking among them."""
+    """A reply and what it became: its events, and its thinking among them."""
 
+    message: Message
     start: int
     stop: int
     thoughts: list[Thought]
@@ -78,6 +80,9 @@ class PlainTranscript:
         self._replies: dict[str, _Reply] = {}
         """Replies that no input has shown yet, by id; all are in ``_replied``."""
         self._replied: set[str] = set()
+        self._contents: dict[Content, str] = {}
+        """Ids of the replies that were ``_compared``, by what they say."""
+        self._compared: set[str] = set()
         self._keys: Sequence[int] = range(0)
         self._ranges: list[Range] = []
         self._growing = Growing(sample)
@@ -266,10 +271,25 @@ class PlainTranscript:
 
     def _show_reply(self, message: Message) -> None:
         reply = self._replies.pop(message.id, None) if type(message.id) is str else None
-        if reply is None:
-            raise Otherwise
+        reply = reply or self._replies.pop(self._copied(message))
         extend(self._ranges, reply.start, reply.stop)
         self._growing.shows_reply(reply.thoughts)
+
+    def _copied(self, message: Message) -> str:
+        """The id of the reply of which this one is a copy: stripped of its thinking it gets a new id."""
+        if type(message.id) is str and self._knows(message.id):
+            raise Otherwise
+        for message_id, reply in self._replies.items():
+            if message_id not in self._compared:
+                self._compared.add(message_id)
+                content = content_of(reply.message, self._sample)
+                if content in self._contents:
+                    raise Otherwise
+                self._contents[content] = message_id
+        found = self._contents.get(content_of(message, self._sample))
+        if found not in self._replies:
+            raise Otherwise
+        return found
 
     # ------------------------------------------------------------------ replies
 
@@ -278,7 +298,7 @@ class PlainTranscript:
     ) -> tuple[str | None, int]:
         """Tell what a call put out; returns the state and the length of its thinking."""
         message = choice.message
-        if message is None:
+        if message is None or message.role != "assistant":
             raise Otherwise
         pos = f"{pos}/output/choices/0/message"
         start, content = self._told.count, message.content
@@ -313,10 +333,10 @@ class PlainTranscript:
             self._told.tell_call(actor, tool, call_id, as_json(arguments), began, where)
         message_id = message.id
         if type(message_id) is str:
-            if self._knows(message_id):
+            if not message_id or self._knows(message_id):
                 raise Otherwise
             self._replied.add(message_id)
-            self._replies[message_id] = _Reply(start, self._told.count, thoughts)
+            self._replies[message_id] = _Reply(message, start, self._told.count, thoughts)
         states = {thought.state for thought in thoughts}
         if len(states) > 1:
             raise Otherwise
