@@ -6,14 +6,13 @@ from collections import Counter
 from datetime import datetime
 from typing import Any
 
-import msgspec
 from msgspec import UNSET
 
 from loaders.context import ThinkingWitness
 from loaders.dialects.openai_chat import has_think_tag
 from loaders.formats._inspect_context import Numbers, Register, Seen
 from loaders.formats._inspect_facts import Compactions
-from loaders.formats._inspect_parts import Scope, duration_of, pieces, response, thinking_of
+from loaders.formats._inspect_parts import Scope, Thought, duration_of, pieces, response
 from loaders.formats._inspect_records import NOTHING, Message, ToolCall, ToolEvent, opened
 from loaders.formats._inspect_sample import Sample
 from loaders.run import Run
@@ -132,10 +131,15 @@ class Messages:
 
     def _tell_words_of_no_call(self, message: Message, pos: str, scope: Scope) -> None:
         """A reply that no call of the sample put out: an example, or a solver's own words."""
+        run = self._run
         for part, where in self._parts(message, pos):
-            for kind, columns, _ in pieces(self._sample.resolve(part)):
+            for kind, columns, thought in pieces(self._sample.resolve(part)):
+                if thought is not None:
+                    text, state, sign, *_ = thought
+                    run.event(kind, text, where, actor=scope.agent, state=state, signature=sign)
+                    continue
                 name = "other" if kind == "server_tool" else kind
-                self._run.event(name, pos=where, actor=scope.agent, **columns)
+                run.event(name, pos=where, actor=scope.agent, **columns)
         self._tell_calls(message, pos, scope.agent, None)
 
     # ------------------------------------------------------------------ replies
@@ -154,32 +158,30 @@ class Messages:
                 if _is_plain(text):  # as nearly always
                     run.message(text, where, actor=actor, at=at)
                     continue
-            if kind == "reasoning":
-                thought = thinking_of(part, resolve)
+            told = pieces(part, resolve) if kind == "reasoning" else pieces(resolve(part))
+            for kind, columns, thought in told:
                 if thought is not None:
-                    text, state, signature, contents = thought
-                    seq = run.thinking(
-                        text, where, state=state, signature=signature, actor=actor, at=at
-                    )
-                    thinking.append(seq)
-                    self.witness.emitted(seq, *contents)
-                    logged = part["reasoning"] if state == "text" else text
-                    if logged is not text and not str(text).isspace():
-                        self.references[seq] = msgspec.json.encode(logged)
-                continue
-            part = resolve(part)
-            for kind, columns, contents in pieces(part):
-                if kind == "thinking":
-                    thinking.append(run.thinking(pos=where, actor=actor, at=at, **columns))
-                    self.witness.emitted(thinking[-1], *contents)
+                    thinking.append(self._tell_thinking(thought, where, actor, at))
                 elif kind == "server_tool":
-                    self._tell_server_tool(part, where, actor, at)
+                    self._tell_server_tool(resolve(part), where, actor, at)
                 else:
                     run.event(kind, pos=where, actor=actor, at=at, **columns)
         self._tell_calls(message, pos, actor, at)
         if not is_kept:
             return None
         return self.register.add(message, start, run.seq, "assistant", tuple(thinking))
+
+    def _tell_thinking(
+        self, thought: Thought, pos: str, actor: str | None, at: datetime | None
+    ) -> int:
+        state, signature = thought.state, thought.signature
+        seq = self._run.thinking(
+            thought.text, pos, state=state, signature=signature, actor=actor, at=at
+        )
+        self.witness.emitted(seq, *thought.contents)
+        if thought.reference is not None:
+            self.references[seq] = thought.reference
+        return seq
 
     @staticmethod
     def _parts(message: Message, pos: str) -> list[tuple[Object, str]]:

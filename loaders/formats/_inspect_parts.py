@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
@@ -121,58 +122,71 @@ def _nested(event: Event, pos: str, scope: Scope) -> tuple[list[Any], Scope]:
     return [], scope
 
 
-def pieces(part: Object) -> Iterator[tuple[str, Object, list[str]]]:
-    """The events that a content part becomes: kind, columns, and what proves a thinking block.
+class Thought(NamedTuple):
+    """A thinking block: what it shows, and what proves that it was sent back.
 
-    References in it are resolved.
+    ``contents`` are texts of which one must stand in a request; ``reference`` is the JSON text by
+    which a request may refer to it, where the log keeps it apart.
+    """
+
+    text: str | None
+    state: str
+    signature: str | None
+    contents: list[str]
+    reference: bytes | None = None
+
+
+Piece = tuple[str, Object, Thought | None]
+"""Kind of an event and columns of it; a thinking block has its columns in the thought itself."""
+
+
+def pieces(part: Object, resolve: Callable[[Any], Any] = lambda value: value) -> Iterator[Piece]:
+    """The events that a content part becomes.
+
+    References in it are resolved, but for those of reasoning: ``resolve`` does that.
     """
     kind = as_text(part.get("type"))
     if kind == "text" or kind is None:
         for is_thinking, text in split_think_tags(as_text(part.get("text")) or ""):
             if is_thinking:
-                yield "thinking", {"text": text, "state": "tagged_in_text"}, [text]
+                yield "thinking", {}, Thought(text, "tagged_in_text", None, [text])
             else:
                 refused = "refusal" if part.get("refusal") is True else None
-                yield "message", {"text": text, "error_type": refused}, []
+                yield "message", {"text": text, "error_type": refused}, None
     elif kind == "reasoning":
-        thought = thinking_of(part, lambda value: value)
+        thought = thinking_of(part, resolve)
         if thought is not None:
-            text, state, signature, contents = thought
-            yield "thinking", {"text": text, "state": state, "signature": signature}, contents
+            yield "thinking", {}, thought
     elif kind == "tool_use":
-        yield "server_tool", {}, []
+        yield "server_tool", {}, None
     elif kind == "data":
-        yield "other", {"text": as_json(part.get("data")), "error_type": "data"}, []
+        yield "other", {"text": as_json(part.get("data")), "error_type": "data"}, None
     else:
-        yield "message", {"text": None, "media": [kind]}, []
-
-
-Thought = tuple[str | None, str, str | None, list[str]]
-"""Text, state and signature of a thinking block, and the contents that prove it was sent back."""
+        yield "message", {"text": None, "media": [kind]}, None
 
 
 def thinking_of(part: Object, resolve: Callable[[Any], Any]) -> Thought | None:
     """The thinking block that a reasoning part holds, if any, with references resolved."""
     get = part.get
-    text, summary, signature = get("reasoning"), get("summary"), get("signature")
-    text = None if text is None else as_text(resolve(text))
+    logged, summary, signature = get("reasoning"), get("summary"), get("signature")
+    text = None if logged is None else as_text(resolve(logged))
+    reference = None
+    if text and logged is not text and not text.isspace():
+        reference = msgspec.json.encode(logged)
     if text and summary is None and signature is None and get("redacted") is not True:
-        return text, "text", None, [text]  # as nearly always
+        return Thought(text, "text", None, [text], reference)  # as nearly always
     summary, signature = as_text(resolve(summary)), as_text(resolve(signature))
     contents = [content for content in (text, summary, signature) if content]
     if signature:
         contents += _openrouter_details(signature)
-    if part.get("redacted") is True:  # what stands in for the text is encrypted
+    if get("redacted") is True:  # what stands in for the text is encrypted
         contents.append((text or "").replace("+", "-").replace("/", "_"))  # Google's base64
-        return summary, "summary" if summary else "redacted", text or signature, contents
+        state = "summary" if summary else "redacted"
+        return Thought(summary, state, text or signature, contents)
     if not contents:
         return None
-    return (
-        text or summary,
-        "text" if text else "summary" if summary else "hidden",
-        signature,
-        contents,
-    )
+    state = "text" if text else "summary" if summary else "hidden"
+    return Thought(text or summary, state, signature, contents, reference)
 
 
 def _openrouter_details(signature: str) -> list[str]:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-import msgspec
 from msgspec import UNSET
 
 from loaders.context import Range
@@ -31,7 +30,7 @@ from loaders.formats._inspect_parts import (
     thinking_of,
     tokens_of,
 )
-from loaders.formats._inspect_plain_sent import Growing, Otherwise, Thought, added
+from loaders.formats._inspect_plain_sent import Emitted, Growing, Otherwise, added
 from loaders.formats._inspect_records import (
     Choice,
     Message,
@@ -58,7 +57,7 @@ class _Reply(NamedTuple):
     message: Message
     start: int
     stop: int
-    thoughts: list[Thought]
+    thoughts: list[Emitted]
 
 
 class PlainTranscript:
@@ -302,7 +301,7 @@ class PlainTranscript:
             raise Otherwise
         pos = f"{pos}/output/choices/0/message"
         start, content = self._told.count, message.content
-        thoughts: list[Thought] = []
+        thoughts: list[Emitted] = []
         chars = 0
         if is_array(content):
             for index, part in enumerate(content):
@@ -337,7 +336,7 @@ class PlainTranscript:
                 raise Otherwise
             self._replied.add(message_id)
             self._replies[message_id] = _Reply(message, start, self._told.count, thoughts)
-        states = {thought.state for thought in thoughts}
+        states = {emitted.thought.state for emitted in thoughts}
         if len(states) > 1:
             raise Otherwise
         return states.pop() if states else None, chars
@@ -355,20 +354,16 @@ class PlainTranscript:
         pos: str,
         actor: str | None,
         at: datetime | None,
-        thoughts: list[Thought],
+        thoughts: list[Emitted],
     ) -> int:
         thought = thinking_of(part, self._sample.resolve)
         if thought is None:
             return 0
-        text, state, signature, contents = thought
-        logged = reference = None
-        if state == "text":
-            logged = part["reasoning"]
-            if text is None or text.isspace():
-                raise Otherwise
-            if logged is not text:
-                reference = msgspec.json.encode(logged)
-        thoughts.append(Thought(self._told.count, state, contents, logged, reference))
+        text, state, signature, *_ = thought
+        logged = part["reasoning"] if state == "text" else None
+        if logged is not None and (text is None or text.isspace()):
+            raise Otherwise
+        thoughts.append(Emitted(self._told.count, thought, logged))
         self._told.tell_thinking(actor, text, state, signature, at, pos)
         return len(text or "")
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from msgspec import Raw
 
 from loaders.context import Range, ThinkingWitness, strings_of, thinking_ranges
+from loaders.formats._inspect_parts import Thought
 from loaders.formats._inspect_records import ModelEvent, RequestPart, request_part_of
 from loaders.formats._inspect_requests import is_turn_of_model
 from loaders.formats._inspect_sample import Sample, may_refer
@@ -19,14 +20,12 @@ class Otherwise(Exception):
     """The sample is not ordinary."""
 
 
-class Thought(NamedTuple):
-    """A thinking block, what proves that it was sent back, its text as logged, and a reference to it."""
+class Emitted(NamedTuple):
+    """A thinking block of a reply, its event, and its text as logged."""
 
     seq: int
-    state: str
-    contents: list[str]
+    thought: Thought
     logged: Any
-    reference: bytes | None
 
 
 class Sent(NamedTuple):
@@ -46,7 +45,7 @@ class Growing:
 
     def __init__(self, sample: Sample) -> None:
         self._sample = sample
-        self._turns: list[list[Thought]] = []
+        self._turns: list[list[Emitted]] = []
         """The thinking of the turns in the latest input; so many are ``_paired`` with a request's."""
         self._paired = 0
         self._input_ends_in_reply = self._request_ends_in_reply = False
@@ -58,7 +57,7 @@ class Growing:
         """The input goes on with a message that is no reply."""
         self._input_ends_in_reply = False
 
-    def shows_reply(self, thoughts: list[Thought]) -> None:
+    def shows_reply(self, thoughts: list[Emitted]) -> None:
         """The input goes on with a reply; replies that follow each other are one turn."""
         if not self._input_ends_in_reply:
             self._turns.append(thoughts)
@@ -106,7 +105,7 @@ class Growing:
         self._request = request
         return turns
 
-    def _found_in(self, thoughts: list[Thought], turn: _Turn) -> set[int]:
+    def _found_in(self, thoughts: list[Emitted], turn: _Turn) -> set[int]:
         """Which of a turn's thinking these messages of a request hold."""
         sample = self._sample
         if len(thoughts) == len(turn) == 1 and self._is_named(thoughts[0], *turn[0]):
@@ -115,25 +114,25 @@ class Growing:
         texts = [bytes(item) for item in items if isinstance(item, Raw)]
         found: set[int] = set()
         witness = ThinkingWitness()
-        for thought in thoughts:
+        for seq, thought, _ in thoughts:
             reference = thought.reference
             if reference is not None and any(reference in text for text in texts):
-                found.add(thought.seq)
-            witness.emitted(thought.seq, *thought.contents)
-        among = [thought.seq for thought in thoughts if thought.seq not in found]
+                found.add(seq)
+            witness.emitted(seq, *thought.contents)
+        among = [seq for seq, _, _ in thoughts if seq not in found]
         if among:
             parts = [sample.resolve([*strings_of(sample.request(number))]) for number, _ in turn]
             found |= witness.found_in(parts, among=among)
         return found
 
-    def _is_named(self, thought: Thought, number: int, part: RequestPart | None) -> bool:
+    def _is_named(self, emitted: Emitted, number: int, part: RequestPart | None) -> bool:
         """Whether thinking stands where it has a field of its own, and nothing has to be looked up."""
-        logged, item = thought.logged, self._sample.requests[number]
+        logged, item = emitted.logged, self._sample.requests[number]
         if part is None or logged is None or not isinstance(item, Raw):
             return False
         if logged not in (part.reasoning_content, part.reasoning):
             return False
-        return thought.reference is not None or not may_refer(bytes(item))
+        return emitted.thought.reference is not None or not may_refer(bytes(item))
 
 
 def added(known: Sequence[int], numbers: Sequence[int]) -> Sequence[int]:
