@@ -9,6 +9,10 @@ from loaders.formats._inspect_sample import Sample
 from loaders.run import Run
 from loaders.values import Object, as_float, as_int, as_object, as_time
 
+NOTES: Final = frozenset({"approval", "info", "input", "interrupt", "logger", "review"})
+"""Kinds of events that are told with all that they say."""
+NOT_TOLD: Final = frozenset({"sample_limit", "subtask"})
+"""Told elsewhere, or by the events inside: the docstring of ``inspect`` gives the reasons."""
 _EDITS: Final = {"summary": "compacted", "edit": "compacted", "trim": "truncated"}
 _OF_ANY_EVENT: Final = frozenset(
     ("event", "uuid", "span_id", "timestamp", "working_start", "pending")

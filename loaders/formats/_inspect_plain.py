@@ -1,8 +1,8 @@
 """Tells an ordinary sample of an Inspect log: one conversation that only grows, in one pass.
 
 Ordinary is a sample of one agent, each of whose calls was given what the call before it was given,
-the replies since then, with or without their thinking, and new prompts and results of tools; and in
-which no call failed. All that ``Transcript`` keeps to find edited, merged and repeated messages again is not
+the replies since then, and new prompts and results of tools; replies with or without their thinking.
+No call failed. All that ``Transcript`` keeps to find edited, merged and repeated messages again is not
 needed then. A sample that turns out to be of another kind is left to it; for ordinary ones both ways
 tell the same.
 """
@@ -19,8 +19,8 @@ from loaders.context import Range
 from loaders.dialects.openai_chat import has_think_tag
 from loaders.errors import UnreadableRecord
 from loaders.formats._inspect_contents import Content, content_of
-from loaders.formats._inspect_context import extend
-from loaders.formats._inspect_facts import Facts
+from loaders.formats._inspect_context import common_prefix, extend
+from loaders.formats._inspect_facts import NOT_TOLD, NOTES, Facts, said_in
 from loaders.formats._inspect_parts import (
     Scope,
     duration_of,
@@ -30,11 +30,12 @@ from loaders.formats._inspect_parts import (
     thinking_of,
     tokens_of,
 )
-from loaders.formats._inspect_plain_sent import Emitted, Growing, Otherwise, added
+from loaders.formats._inspect_plain_sent import Emitted, Growing, Otherwise
 from loaders.formats._inspect_records import (
     Choice,
     Message,
     ModelEvent,
+    OtherEvent,
     ScoreEvent,
     ToolEvent,
     opened,
@@ -77,11 +78,12 @@ class PlainTranscript:
         self._inputs: dict[str, Message] = {}
         """Messages told out of inputs, by id."""
         self._replies: dict[str, _Reply] = {}
-        """Replies that no input has shown yet, by id; all are in ``_replied``."""
-        self._replied: set[str] = set()
+        """All replies, by id; ``_waiting`` are those that no input has shown yet."""
+        self._waiting: set[str] = set()
         self._contents: dict[Content, str] = {}
-        """Ids of the replies that were ``_compared``, by what they say."""
-        self._compared: set[str] = set()
+        """Ids of the replies, by what they say, as far as some had to be compared."""
+        self._shown: list[str | None] = []
+        """The latest input: for each message the id of the reply that it shows, if it does."""
         self._keys: Sequence[int] = range(0)
         self._ranges: list[Range] = []
         self._growing = Growing(sample)
@@ -120,10 +122,12 @@ class PlainTranscript:
                         raise Otherwise
                     conversation = scope.conversation
                 self._tell_model_call(event, pos, scope)
-            elif type(event) is not ToolEvent:
-                if type(event) is not ScoreEvent or event.intermediate is True:
+            elif type(event) is ToolEvent:
+                if not scope.scorer and event.id not in self._calls:
                     raise Otherwise
-            elif not scope.scorer and event.id not in self._calls:
+            elif type(event) is OtherEvent:
+                self._tell_note(event, pos)
+            elif type(event) is not ScoreEvent or event.intermediate is True:
                 raise Otherwise
         if conversation is None:
             raise Otherwise
@@ -163,7 +167,7 @@ class PlainTranscript:
         self._told.tell_other(role, None, text, None, None, f"{pos}/content")
 
     def _knows(self, message_id: str) -> bool:
-        return message_id in self._inputs or message_id in self._replied
+        return message_id in self._inputs or message_id in self._replies
 
     def _tell_result(self, message: Message, pos: str) -> None:
         call_id = message.tool_call_id
@@ -198,6 +202,14 @@ class PlainTranscript:
             media,
             where,
         )
+
+    def _tell_note(self, event: OtherEvent, pos: str) -> None:
+        kind = event.kind
+        if kind in NOTES:
+            text = as_json(self._sample.resolve(said_in(event)))
+            self._told.tell_other("other", kind, text, as_time(event.timestamp), None, pos)
+        elif kind not in NOT_TOLD:
+            raise Otherwise
 
     def _tell_judgement(self, event: ModelEvent, pos: str, scope: Scope) -> None:
         choices = None if event.output is None else event.output.choices
@@ -256,8 +268,14 @@ class PlainTranscript:
 
     def _follow(self, keys: Sequence[int]) -> None:
         """Tell what is new in the next call's input."""
-        pool = self._sample.pool
-        for key in added(self._keys, keys):
+        pool, known = self._sample.pool, len(self._keys)
+        kept = common_prefix(self._keys, keys)
+        if len(keys) < known:
+            raise Otherwise
+        for index in range(kept, known):
+            if keys[index] != self._keys[index]:
+                self._exchange(self._shown[index], pool.items[keys[index]])
+        for key in keys[known:]:
             message = pool.items[key]
             if message.role == "assistant":
                 self._show_reply(message)
@@ -266,27 +284,39 @@ class PlainTranscript:
             self._tell_message(message, pool.place(key))
             extend(self._ranges, start, self._told.count)
             self._growing.shows_other()
+            self._shown.append(None)
         self._keys = keys
 
+    def _exchange(self, shown: str | None, message: Message) -> None:
+        """A reply may come again as a copy without its thinking, or as it was."""
+        if shown is None or message.role != "assistant" or self._meant(message) != shown:
+            raise Otherwise
+
     def _show_reply(self, message: Message) -> None:
-        reply = self._replies.pop(message.id, None) if type(message.id) is str else None
-        reply = reply or self._replies.pop(self._copied(message))
+        message_id = self._meant(message)
+        if message_id not in self._waiting:
+            raise Otherwise
+        self._waiting.remove(message_id)
+        self._shown.append(message_id)
+        reply = self._replies[message_id]
         extend(self._ranges, reply.start, reply.stop)
         self._growing.shows_reply(reply.thoughts)
 
-    def _copied(self, message: Message) -> str:
-        """The id of the reply of which this one is a copy: stripped of its thinking it gets a new id."""
-        if type(message.id) is str and self._knows(message.id):
-            raise Otherwise
-        for message_id, reply in self._replies.items():
-            if message_id not in self._compared:
-                self._compared.add(message_id)
-                content = content_of(reply.message, self._sample)
-                if content in self._contents:
-                    raise Otherwise
-                self._contents[content] = message_id
+    def _meant(self, message: Message) -> str:
+        """The id of the reply that a message shows; stripped of its thinking it has got a new one."""
+        message_id = message.id
+        if type(message_id) is str:
+            if message_id in self._replies:
+                return message_id
+            if message_id in self._inputs:
+                raise Otherwise
+        for known in [*self._replies][len(self._contents) :]:
+            content = content_of(self._replies[known].message, self._sample)
+            if content in self._contents:
+                raise Otherwise
+            self._contents[content] = known
         found = self._contents.get(content_of(message, self._sample))
-        if found not in self._replies:
+        if found is None:
             raise Otherwise
         return found
 
@@ -334,7 +364,7 @@ class PlainTranscript:
         if type(message_id) is str:
             if not message_id or self._knows(message_id):
                 raise Otherwise
-            self._replied.add(message_id)
+            self._waiting.add(message_id)
             self._replies[message_id] = _Reply(message, start, self._told.count, thoughts)
         states = {emitted.thought.state for emitted in thoughts}
         if len(states) > 1:
@@ -378,7 +408,7 @@ class PlainTranscript:
                 raise Otherwise
             seen.add(message_id)
             if message.role == "assistant":
-                if message_id not in self._replied:
+                if message_id not in self._replies:
                     raise Otherwise
             elif message_id in self._inputs:
                 if not self._same(message, self._inputs[message_id]):

@@ -1,4 +1,4 @@
-"""Which thinking the requests of an ordinary Inspect sample hold: each grows out of the one before."""
+"""Which thinking the requests of an ordinary Inspect sample hold: searched turn by turn, each once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from msgspec import Raw
 
 from loaders.context import Range, ThinkingWitness, strings_of, thinking_ranges
+from loaders.formats._inspect_context import common_prefix
 from loaders.formats._inspect_parts import Thought
 from loaders.formats._inspect_records import ModelEvent, RequestPart, request_part_of
 from loaders.formats._inspect_requests import is_turn_of_model
@@ -46,10 +47,12 @@ class Growing:
     def __init__(self, sample: Sample) -> None:
         self._sample = sample
         self._turns: list[list[Emitted]] = []
-        """The thinking of the turns in the latest input; so many are ``_paired`` with a request's."""
-        self._paired = 0
-        self._input_ends_in_reply = self._request_ends_in_reply = False
+        """The thinking of the turns in the latest input."""
+        self._input_ends_in_reply = False
         self._request: Sequence[int] = range(0)
+        self._places: list[Range] = []
+        """Where the turns lie in the latest request, and what of its thinking each holds there."""
+        self._found: list[set[int]] = []
         self._sent: set[int] = set()
         self._has_lost = False
 
@@ -61,7 +64,7 @@ class Growing:
         """The input goes on with a reply; replies that follow each other are one turn."""
         if not self._input_ends_in_reply:
             self._turns.append(thoughts)
-        elif self._paired < len(self._turns):
+        elif len(self._found) < len(self._turns):
             self._turns[-1] = [*self._turns[-1], *thoughts]
         else:
             raise Otherwise
@@ -72,15 +75,20 @@ class Growing:
         request = self._sample.request_of(event)
         if request is None:
             return _NOTHING_LOGGED
-        turns = self._turns_of(request)
-        if len(turns) != len(self._turns) - self._paired:
+        parts: dict[int, RequestPart | None] = {}
+        kept = min(self._follow(request, parts), len(self._found))
+        if len(self._places) != len(self._turns):
             raise Otherwise
-        for thoughts, turn in zip(self._turns[self._paired :], turns, strict=True):
-            if thoughts:
-                found = self._found_in(thoughts, turn)
-                self._sent |= found
-                self._has_lost |= len(found) < len(thoughts)
-        self._paired = len(self._turns)
+        if kept < len(self._found):
+            del self._found[kept:]
+            self._sent = set[int]().union(*self._found)
+            self._has_lost = any(map(_lacks, self._turns, self._found))
+        for emitted, (start, stop) in zip(self._turns[kept:], self._places[kept:], strict=True):
+            turn = [(request[index], parts[index]) for index in range(start, stop)]
+            found = self._found_in(emitted, turn) if emitted else set[int]()
+            self._found.append(found)
+            self._sent |= found
+            self._has_lost |= len(found) < len(emitted)
         edit = "thinking_dropped" if self._has_lost else "none"
         if len(self._sent) < available:
             ranges = thinking_ranges(thinking[:available], self._sent)
@@ -88,22 +96,27 @@ class Growing:
             ranges = [(thinking[0], thinking[available - 1] + 1)] if available else []
         return Sent(len(self._sent), "request", edit, ranges)
 
-    def _turns_of(self, request: Sequence[int]) -> list[_Turn]:
-        """The model's turns in what is new in a request, each as its messages."""
-        turns: list[_Turn] = []
-        for number in added(self._request, request):
-            part = request_part_of(self._sample.requests[number])
-            is_reply = is_turn_of_model(part, self._sample, number)
-            if is_reply:
-                if not self._request_ends_in_reply:
-                    turns.append([(number, part)])
-                elif turns:
-                    turns[-1].append((number, part))
-                else:
-                    raise Otherwise
-            self._request_ends_in_reply = is_reply
+    def _follow(self, request: Sequence[int], parts: dict[int, RequestPart | None]) -> int:
+        """Go on to the next request; returns how many turns at its start stay the same.
+
+        ``parts`` gets what was read of the messages behind these.
+        """
+        places, kept = self._places, common_prefix(self._request, request)
+        first = kept
+        while places and places[-1][1] >= kept:
+            first = places.pop()[0]
+        unchanged = len(places)
+        for index in range(first, len(request)):
+            number = request[index]
+            part = parts[index] = request_part_of(self._sample.requests[number])
+            if not is_turn_of_model(part, self._sample, number):
+                continue
+            if places and places[-1][1] == index:
+                places[-1] = (places[-1][0], index + 1)
+            else:
+                places.append((index, index + 1))
         self._request = request
-        return turns
+        return unchanged
 
     def _found_in(self, thoughts: list[Emitted], turn: _Turn) -> set[int]:
         """Which of a turn's thinking these messages of a request hold."""
@@ -135,13 +148,5 @@ class Growing:
         return emitted.thought.reference is not None or not may_refer(bytes(item))
 
 
-def added(known: Sequence[int], numbers: Sequence[int]) -> Sequence[int]:
-    """The numbers that have come to the known ones.
-
-    Raises ``Otherwise`` where these are not the first of them.
-    """
-    if type(known) is not type(numbers):  # a range and a list are never equal
-        known, numbers = [*known], [*numbers]
-    if numbers[: len(known)] != known:
-        raise Otherwise
-    return numbers[len(known) :]
+def _lacks(emitted: list[Emitted], found: set[int]) -> bool:
+    return len(found) < len(emitted)

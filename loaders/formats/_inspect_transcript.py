@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from loaders.formats._inspect_context import Conversation, Seen
-from loaders.formats._inspect_facts import Compactions, Facts, said_in
+from loaders.formats._inspect_facts import NOT_TOLD, NOTES, Compactions, Facts, said_in
 from loaders.formats._inspect_messages import Messages
 from loaders.formats._inspect_parts import (
     Scope,
@@ -37,9 +37,6 @@ from loaders.values import (
     as_time,
 )
 
-_NOT_TOLD = frozenset({"sample_limit", "subtask"})
-"""Told elsewhere, or by the events inside: the docstring of ``inspect`` gives the reasons."""
-_NOTES = frozenset({"approval", "info", "input", "interrupt", "logger", "review"})
 _NO_OUTPUT, _NO_MESSAGE = Output(), Message()
 
 
@@ -109,10 +106,10 @@ class Transcript:
         elif kind == "error":
             message = self._sample.resolve(as_object(event.fields.get("error")).get("message"))
             self._tell_error(as_text(message), f"{pos}/error/message")
-        elif kind in _NOTES:
+        elif kind in NOTES:
             text = as_json(self._sample.resolve(said_in(event)))
             self._run.event("other", text, pos, actor=kind, at=as_time(event.timestamp))
-        elif kind not in _NOT_TOLD and str(kind) not in self._unknown:
+        elif kind not in NOT_TOLD and str(kind) not in self._unknown:
             self._unknown.add(str(kind))
             self._run.problem(pos, f"events of type {kind} are unknown and not told")
 
