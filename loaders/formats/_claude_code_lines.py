@@ -26,6 +26,20 @@ NOTHING = Raw()
 """Stands where a line lacks a field that is left undecoded."""
 
 
+if TYPE_CHECKING:
+    _Text: TypeAlias = str | None
+    _Bytes: TypeAlias = bytes | None
+    _Lines: TypeAlias = list["Line"] | None
+    _Block: TypeAlias = "Block | None"
+else:
+    _Text = _Bytes = _Lines = _Block = None
+
+
+def _found(name: str, default: Any = None) -> Any:
+    """A field that reading sets, and no log: its key begins with a blank, and as a rule must be null."""
+    return field(name=f" {name}", default=default)
+
+
 class Media(Struct, gc=False):
     """Where a part that is no text comes from; its data is skipped."""
 
@@ -54,8 +68,8 @@ class Block(Struct, gc=False):
     tool_use_id: str | None = None
     content: str | list[Part] | None = None
     is_error: bool | None = None
-    arguments: str | None = field(name=" arguments", default=None)
-    """A tool call's arguments, the text of ``input`` as logged; no log has a key of this name."""
+    arguments: _Text = _found("arguments")
+    """A tool call's arguments: the text of ``input`` as logged."""
 
     @property
     def text_and_media(self) -> tuple[str | None, list[str] | None]:
@@ -218,14 +232,6 @@ class _Origin(Struct, gc=False):
     kind: str | None = None
 
 
-if TYPE_CHECKING:
-    _Bytes: TypeAlias = bytes | None
-    _Lines: TypeAlias = list["Line"] | None
-    _Block: TypeAlias = Block | None
-else:  # what reading sets; no log can
-    _Bytes = _Lines = _Block = None
-
-
 class Line(Struct, rename="camel", gc=False):
     """A line of a log; the fields stand about where the writer puts them, which decodes faster."""
 
@@ -262,12 +268,12 @@ class Line(Struct, rename="camel", gc=False):
     custom_title: str | None = None
     ai_title: str | None = None
     total_cost: float | None = field(name="totalCostUSD", default=None)
-    number: int = field(name=" number", default=0)
-    data: _Bytes = field(name=" data", default=None)
+    number: int = _found("number", 0)
+    data: _Bytes = _found("data")
     """The line's bytes, where more of it is wanted than is declared."""
-    more: _Lines = field(name=" more", default=None)
+    more: _Lines = _found("more")
     """The further lines of the same model call."""
-    plain: _Block = field(name=" plain", default=None)
+    plain: _Block = _found("plain")
     """The only block of a line that can be told in the short way, as can each of its further lines."""
 
     @property
