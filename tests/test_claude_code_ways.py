@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +16,9 @@ from claude_sessions import session
 import loaders
 from loaders import builder
 from loaders.builder import Builder
-from loaders.formats import _claude_code_rows, _claude_code_telling, claude_code
+from loaders.formats import _claude_code_ahead, _claude_code_rows, _claude_code_telling, claude_code
 from loaders.formats._claude_code_agents import Late
-from loaders.formats._claude_code_ahead import Ahead
+from loaders.formats._claude_code_ahead import Ahead, _before, _Places
 from loaders.formats._claude_code_lines import Line
 from loaders.formats._claude_code_plain import PlainLines
 from loaders.formats._claude_code_telling import Telling
@@ -229,6 +230,90 @@ def test_a_session_handed_over_piece_by_piece(
         assert read[name].drop("run").equals(whole[name].drop("run")), name
     for column in ("trajectory_id", "parent_seq", "tool_responses", "metadata", "input_tokens"):
         assert read["trajectories"][column].equals(whole["trajectories"][column]), column
+
+
+def test_many_sessions_are_gathered_as_each_is_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [*some_sessions(tmp_path, rare=0.05)]
+    alone = [tables(path)["events"].drop("run", "trajectory_id") for path in sorted(paths)]
+    monkeypatch.setattr(builder, "_ROWS_PER_CHUNK", 150)
+    monkeypatch.setattr(_claude_code_rows, "_ROWS_AT_ONCE", 40)
+    together = tables(tmp_path)
+    runs = together["events"]["run"]
+    assert runs.is_sorted()
+    assert runs.n_unique() == together["trajectories"].height > len(paths)
+    assert together["events"].drop("run", "trajectory_id").equals(pl.concat(alone))
+
+
+def test_what_is_attached_is_told_without_its_bytes(tmp_path: Path) -> None:
+    shared = {"parentUuid": None, "isSidechain": False, "sessionId": "s", "uuid": "u"}
+    text = {"type": "text", "text": "go on"}
+    message = {"id": "m", "role": "assistant", "model": "made-up", "content": [text]}
+    source = {"type": "base64", "media_type": "image/png", "data": "QQ=="}
+    attachments = [
+        {"type": "hook_success", "content": "fine", "exitCode": 0, "none": None},
+        {"type": "file", "content": {"base64": "QQ==", "name": "a"}},
+        {"type": "picture", "source": source},
+        {"type": "empty", "content": []},
+        {"type": "shown", "content": "x"},
+    ]
+    lines = [{**shared, "type": "assistant", "message": message}]
+    at = "2026-01-01T00:00:01Z"
+    lines += [
+        {**shared, "type": "attachment", "attachment": attachment, "timestamp": at}
+        for attachment in attachments
+    ]
+    lines[-1]["rendered"] = [{"content": "seen"}, {"content": "so"}]
+    written = [json.dumps(line) for line in lines]
+    written[2] = written[2].replace('"base64"', r'"base\u00364"')
+    path = tmp_path / "s.jsonl"
+    path.write_text("\n".join(written))
+    told = tables(path)["events"].filter(kind="other")
+    columns = ("seq", "step", "actor", "error_type", "text", "source_pos")
+    assert told.select(columns).rows() == [
+        (
+            1,
+            0,
+            "claude-code",
+            "hook_success",
+            '{"type":"hook_success","content":"fine","exitCode":0,"none":null}',
+            "L2/attachment",
+        ),
+        (2, 0, "claude-code", "file", '{"type":"file","content":{"name":"a"}}', "L3/attachment"),
+        (
+            3,
+            0,
+            "claude-code",
+            "picture",
+            '{"type":"picture","source":{"type":"base64","media_type":"image/png"}}',
+            "L4/attachment",
+        ),
+        (4, 0, "claude-code", "shown", "seen\nso", "L6/rendered"),
+    ]
+    assert told["started_at"].n_unique() == 1
+    run = tables(path)["trajectories"]
+    assert run["ended_at"].item() == told["started_at"][0]
+
+
+def test_places_of_names_as_counted_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(4)
+    monkeypatch.setattr(_claude_code_ahead, "_ROWS_AT_ONCE", 64)
+    for size in (0, 1, 30, 64, 500):
+        calls, results = ([rng.randrange(size or 1) for _ in range(size)] for _ in range(2))
+        places = [_Places(), _Places()]
+        for place, names in zip(places, (calls, results), strict=True):
+            for line, name in enumerate(names):
+                place.add(name, line)
+        of_calls, of_results = (place.table() for place in places)
+        assert of_calls.sort("first").rows() == [
+            (name, calls.index(name), size - 1 - calls[::-1].index(name), calls.count(name) > 1)
+            for name in dict.fromkeys(calls)
+        ]
+        both = set(calls) & set(results)
+        assert _before(of_results, of_calls) == {
+            name for name in both if results.index(name) < calls.index(name)
+        }
 
 
 def test_a_file_read_anew_leaves_others_as_they_are(tmp_path: Path) -> None:
