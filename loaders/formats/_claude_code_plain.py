@@ -19,8 +19,6 @@ from loaders.values import as_time
 if TYPE_CHECKING:
     from loaders.formats._claude_code_telling import Telling
 
-SPAWNERS: Final = frozenset({"Task", "Agent"})
-"""Tools that start a subagent."""
 NOTHING_NOTED: Final = Outcome()
 """Stands where the harness noted nothing of a result."""
 _EXIT_CODE = re.compile(r"Exit code (\d{1,9})\b")

@@ -29,7 +29,6 @@ from loaders.formats._claude_code_lines import (
 from loaders.formats._claude_code_notes import Notes, record_of
 from loaders.formats._claude_code_plain import (
     NOTHING_NOTED,
-    SPAWNERS,
     PlainLines,
     how_it_went,
 )
@@ -45,6 +44,8 @@ from loaders.values import (
     as_text,
 )
 
+_SPAWNERS = frozenset({"Task", "Agent"})
+"""Tools that start a subagent."""
 _STEPS_AT_ONCE = 2_048
 _NO_COUNTS = (None, None, None, None)
 
@@ -196,7 +197,7 @@ class Telling:
     def _tell_tool_use(self, block: Block, pos: str, at: datetime | None) -> None:
         arguments = block.arguments
         seq = self.run.call(block.name, arguments, pos, call_id=block.id, at=at)
-        if self.awaited and arguments and block.name in SPAWNERS:
+        if self.awaited and arguments and block.name in _SPAWNERS:
             prompt = as_text(as_object(decode(arguments.encode())).get("prompt"))
             if children := self.awaited.get(prompt or ""):
                 self.run.spawned(children.popleft(), seq)
