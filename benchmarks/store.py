@@ -185,7 +185,7 @@ def measure(folder: Path, megabytes: float, small_files: int, rounds: int) -> li
             f"{small:.0f}, {large:.0f} ({large / small:.2f})",
         )
 
-    source = many_sessions(folder / "sessions", megabytes * 4, 24)
+    source = many_sessions(folder / "sessions", megabytes * 16, 96)
 
     def scaling(place: Path, source: Path = source) -> float:
         one, two = run(CONVERT, source, place / "1", 1)[0], run(CONVERT, source, place / "2", 2)[0]
@@ -194,15 +194,15 @@ def measure(folder: Path, megabytes: float, small_files: int, rounds: int) -> li
         burns = [float(p.communicate()[0]) for p in both]
         return (one / two) / (2 * burn / max(burns))
 
-    row(
-        "24 sessions, 2 processes over 1, over the same of a pure burn",
-        f"{median_of(scaling, folder, rounds):.2f}",
-    )
-    one_file = folder / "chat10"
-    row(
-        "one file of chat rows, 2 processes over 1, over the same of a pure burn",
-        f"{median_of(lambda place: scaling(place, one_file), folder, rounds):.2f}",
-    )
+    one_file = folder / "long"
+    one_file.mkdir()
+    made.chat(one_file / "a.jsonl", megabytes * 12)
+    for what, logs in (("96 sessions", source), ("one file of chat rows", one_file)):
+        size = sum(path.stat().st_size for path in files(logs)) / 1e6
+        row(
+            f"{what}, {size:,.0f} MB: 2 processes over 1, over the same of a pure burn",
+            f"{median_of(lambda place, logs=logs: scaling(place, logs), folder, rounds):.2f}",
+        )
 
     small = folder
     for times in (5, 1):  # what comes after goes on with the smaller ones
