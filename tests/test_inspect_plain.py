@@ -165,8 +165,24 @@ def test_ordinary_samples_are_told_as_any_others(
 
 
 @pytest.mark.parametrize("path", LOGS, ids=lambda path: path.stem)
-def test_own_logs_are_told_alike_whatever_was_sent_back(path: Path) -> None:
-    assert same(tables(path), general(path))
+def test_own_logs_are_told_alike_whatever_was_sent_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, told = counted(path, monkeypatch)
+    assert all(told)
+    assert same(read, general(path))
+
+
+def test_notes_are_told_in_the_short_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = samples_of(STUDY)[0]
+    note = {"event": "info", "source": "me", "data": {"n": 1}, "timestamp": "2026-01-01T00:00:00Z"}
+    sample["events"][6:6] = [note, {"event": "sample_limit", "type": "message", "limit": 9}]
+    path = write(tmp_path / "log.eval", [sample])
+    read, told = counted(path, monkeypatch)
+    assert told == [True]
+    assert not isinstance(read, str)
+    assert read["events"].filter(pl.col("actor") == "info").height == 1
+    assert same(read, general(path))
 
 
 def compared(samples: list[Record], folder: Path, seed: int, count: int) -> list[bool]:

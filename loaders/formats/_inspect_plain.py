@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from msgspec import UNSET
 
 from loaders.context import Range
 from loaders.dialects.openai_chat import has_think_tag
 from loaders.errors import UnreadableRecord
-from loaders.formats._inspect_contents import Content, content_of
 from loaders.formats._inspect_context import common_prefix, extend
 from loaders.formats._inspect_facts import NOT_TOLD, NOTES, Facts, said_in
 from loaders.formats._inspect_parts import (
@@ -30,7 +29,7 @@ from loaders.formats._inspect_parts import (
     thinking_of,
     tokens_of,
 )
-from loaders.formats._inspect_plain_sent import Emitted, Growing, Otherwise
+from loaders.formats._inspect_plain_sent import Emitted, Growing, Otherwise, Replies, Reply
 from loaders.formats._inspect_records import (
     Choice,
     Message,
@@ -52,15 +51,6 @@ _MOST_EVENTS: Final = 8_192
 _NOT_TOLD_HERE = (RecursionError, OverflowError, UnreadableRecord)
 
 
-class _Reply(NamedTuple):
-    """A reply and what it became: its events, and its thinking among them."""
-
-    message: Message
-    start: int
-    stop: int
-    thoughts: list[Emitted]
-
-
 class PlainTranscript:
     """Tells a sample to a run if it is ordinary; ``facts`` are what it gathers on the way."""
 
@@ -77,13 +67,7 @@ class PlainTranscript:
         self._prompts: set[tuple[str, str]] = set()
         self._inputs: dict[str, Message] = {}
         """Messages told out of inputs, by id."""
-        self._replies: dict[str, _Reply] = {}
-        """All replies, by id; ``_waiting`` are those that no input has shown yet."""
-        self._waiting: set[str] = set()
-        self._contents: dict[Content, str] = {}
-        """Ids of the replies, by what they say, as far as some had to be compared."""
-        self._shown: list[str | None] = []
-        """The latest input: for each message the id of the reply that it shows, if it does."""
+        self._replies = Replies(sample)
         self._keys: Sequence[int] = range(0)
         self._ranges: list[Range] = []
         self._growing = Growing(sample)
@@ -167,7 +151,7 @@ class PlainTranscript:
         self._told.tell_other(role, None, text, None, None, f"{pos}/content")
 
     def _knows(self, message_id: str) -> bool:
-        return message_id in self._inputs or message_id in self._replies
+        return message_id in self._inputs or message_id in self._replies.by_id
 
     def _tell_result(self, message: Message, pos: str) -> None:
         call_id = message.tool_call_id
@@ -274,51 +258,26 @@ class PlainTranscript:
             raise Otherwise
         for index in range(kept, known):
             if keys[index] != self._keys[index]:
-                self._exchange(self._shown[index], pool.items[keys[index]])
+                self._replies.show_again(index, self._no_input(pool.items[keys[index]]))
         for key in keys[known:]:
             message = pool.items[key]
             if message.role == "assistant":
-                self._show_reply(message)
+                reply = self._replies.show(self._no_input(message))
+                extend(self._ranges, reply.start, reply.stop)
+                self._growing.shows_reply(reply.thoughts)
                 continue
             start = self._told.count
             self._tell_message(message, pool.place(key))
             extend(self._ranges, start, self._told.count)
             self._growing.shows_other()
-            self._shown.append(None)
+            self._replies.show_other()
         self._keys = keys
 
-    def _exchange(self, shown: str | None, message: Message) -> None:
-        """A reply may come again as a copy without its thinking, or as it was."""
-        if shown is None or message.role != "assistant" or self._meant(message) != shown:
+    def _no_input(self, message: Message) -> Message:
+        """The message, which has not the id of one that was told out of an input."""
+        if type(message.id) is str and message.id in self._inputs:
             raise Otherwise
-
-    def _show_reply(self, message: Message) -> None:
-        message_id = self._meant(message)
-        if message_id not in self._waiting:
-            raise Otherwise
-        self._waiting.remove(message_id)
-        self._shown.append(message_id)
-        reply = self._replies[message_id]
-        extend(self._ranges, reply.start, reply.stop)
-        self._growing.shows_reply(reply.thoughts)
-
-    def _meant(self, message: Message) -> str:
-        """The id of the reply that a message shows; stripped of its thinking it has got a new one."""
-        message_id = message.id
-        if type(message_id) is str:
-            if message_id in self._replies:
-                return message_id
-            if message_id in self._inputs:
-                raise Otherwise
-        for known in [*self._replies][len(self._contents) :]:
-            content = content_of(self._replies[known].message, self._sample)
-            if content in self._contents:
-                raise Otherwise
-            self._contents[content] = known
-        found = self._contents.get(content_of(message, self._sample))
-        if found is None:
-            raise Otherwise
-        return found
+        return message
 
     # ------------------------------------------------------------------ replies
 
@@ -364,8 +323,7 @@ class PlainTranscript:
         if type(message_id) is str:
             if not message_id or self._knows(message_id):
                 raise Otherwise
-            self._waiting.add(message_id)
-            self._replies[message_id] = _Reply(message, start, self._told.count, thoughts)
+            self._replies.keep(message_id, Reply(message, start, self._told.count, thoughts))
         states = {emitted.thought.state for emitted in thoughts}
         if len(states) > 1:
             raise Otherwise
@@ -408,7 +366,7 @@ class PlainTranscript:
                 raise Otherwise
             seen.add(message_id)
             if message.role == "assistant":
-                if message_id not in self._replies:
+                if message_id not in self._replies.by_id:
                     raise Otherwise
             elif message_id in self._inputs:
                 if not self._same(message, self._inputs[message_id]):

@@ -1,4 +1,4 @@
-"""Which thinking the requests of an ordinary Inspect sample hold: searched turn by turn, each once."""
+"""The replies of an ordinary Inspect sample, and which of their thinking its requests hold."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 from msgspec import Raw
 
 from loaders.context import Range, ThinkingWitness, strings_of, thinking_ranges
+from loaders.formats._inspect_contents import Content, content_of
 from loaders.formats._inspect_context import common_prefix
 from loaders.formats._inspect_parts import Thought
-from loaders.formats._inspect_records import ModelEvent, RequestPart, request_part_of
+from loaders.formats._inspect_records import Message, ModelEvent, RequestPart, request_part_of
 from loaders.formats._inspect_requests import is_turn_of_model
 from loaders.formats._inspect_sample import Sample, may_refer
 
@@ -27,6 +28,67 @@ class Emitted(NamedTuple):
     seq: int
     thought: Thought
     logged: Any
+
+
+class Reply(NamedTuple):
+    """A reply and what it became: its events, and its thinking among them."""
+
+    message: Message
+    start: int
+    stop: int
+    thoughts: list[Emitted]
+
+
+class Replies:
+    """The replies of the calls, and which of them the latest input shows: each once."""
+
+    def __init__(self, sample: Sample) -> None:
+        self.by_id: dict[str, Reply] = {}
+        self._sample = sample
+        self._waiting: set[str] = set()
+        """Ids of those that no input has shown yet."""
+        self._contents: dict[Content, str] = {}
+        """Ids by what the replies say, as far as some had to be compared."""
+        self._shown: list[str | None] = []
+        """For each message of the latest input the id of the reply that it shows, if it does."""
+
+    def keep(self, message_id: str, reply: Reply) -> None:
+        """A call has put this out."""
+        self._waiting.add(message_id)
+        self.by_id[message_id] = reply
+
+    def show(self, message: Message) -> Reply:
+        """The reply that the next message of the input shows."""
+        message_id = self._meant(message)
+        if message_id not in self._waiting:
+            raise Otherwise
+        self._waiting.remove(message_id)
+        self._shown.append(message_id)
+        return self.by_id[message_id]
+
+    def show_other(self) -> None:
+        """The next message of the input is no reply."""
+        self._shown.append(None)
+
+    def show_again(self, index: int, message: Message) -> None:
+        """Where a reply was, it is again: as a copy without its thinking, or as it was."""
+        shown = self._shown[index]
+        if shown is None or message.role != "assistant" or self._meant(message) != shown:
+            raise Otherwise
+
+    def _meant(self, message: Message) -> str:
+        """The id of the reply that a message shows; stripped of its thinking it has got a new one."""
+        if type(message.id) is str and message.id in self.by_id:
+            return message.id
+        for known in [*self.by_id][len(self._contents) :]:
+            content = content_of(self.by_id[known].message, self._sample)
+            if content in self._contents:
+                raise Otherwise
+            self._contents[content] = known
+        found = self._contents.get(content_of(message, self._sample))
+        if found is None:
+            raise Otherwise
+        return found
 
 
 class Sent(NamedTuple):
