@@ -33,7 +33,7 @@ def exposures(runs: Trajectories) -> pl.DataFrame:
     """
     name = pl.col("exposure").cast(pl.String)
     return (
-        part_by_part(runs, _met_in, perturbations.detect(runs), wide=True)
+        part_by_part(runs, _met_in, perturbations.detect(runs), times=4)
         .with_columns(name, name.replace_strict(GROUPS, default=OF_CODES).alias("group"))
         .sort("run", "step", maintain_order=True)
     )
@@ -55,7 +55,7 @@ def met(runs: Trajectories) -> pl.DataFrame:
         runs,
         lambda part, found: _met_in(part, found).unique().sort("run", "step", "exposure"),
         perturbations.detect(runs),
-        wide=True,
+        times=4,
     )
 
 
@@ -70,7 +70,7 @@ def met_first(runs: Trajectories) -> pl.DataFrame:
             .sort("run", "exposure")
         ),
         perturbations.detect(runs),
-        wide=True,
+        times=4,
     )
 
 

@@ -10,34 +10,33 @@ import polars as pl
 from loaders import Trajectories, trajectories
 
 Known = TypeVarTuple("Known")
-_WIDE = 4
 
 
 def part_by_part(
     runs: Trajectories,
     compute: Callable[[Trajectories, *Known], pl.DataFrame],
     *known: *Known,
-    wide: bool = False,
+    times: int = 1,
 ) -> pl.DataFrame:
     """``compute(part, *known)`` for each part of the runs, put together in their order.
 
     ``known``: frames over all runs, of which each part gets the rows of its own. Right for whatever
     looks at no more than one run at a time: a part holds whole runs, so that the rows are those which
-    all runs at once would give, in the memory of one part. ``wide``: parts of eight times as many events,
-    for what reads no texts.
+    all runs at once would give, in the memory of one part. ``times``: parts of so many times as many
+    events, for what reads no texts.
     """
-    return pl.concat(each_part(runs, compute, *known, wide=wide))
+    return pl.concat(each_part(runs, compute, *known, times=times))
 
 
 def each_part(
     runs: Trajectories,
     compute: Callable[[Trajectories, *Known], pl.DataFrame],
     *known: *Known,
-    wide: bool = False,
+    times: int = 1,
 ) -> Iterator[pl.DataFrame]:
     """The same, one part after the other."""
     frames = [_in_order(frame) for frame in cast(tuple[pl.DataFrame, ...], known)]
-    for part in runs.parts(_WIDE * trajectories.PART_EVENTS if wide else None):
+    for part in runs.parts(times * trajectories.PART_EVENTS):
         first, last = part.trajectories.select(a=pl.min("run"), b=pl.max("run")).collect().row(0)
         mine = cast(tuple[*Known], tuple(between(frame, first, last) for frame in frames))
         yield compute(part, *mine)

@@ -114,7 +114,7 @@ def counted_periods(runs: Trajectories, risk: AtRisk, arms: list[str]) -> pl.Dat
     words = [f"met_{word}" for word in range(len(bits) // _BITS + 1)]
     counted = pl.DataFrame()
     for part in each_part(
-        runs, lambda part, who, what: _counted(part, who, what, bits), people, risk.met, wide=True
+        runs, lambda part, who, what: _counted(part, who, what, bits), people, risk.met, times=4
     ):
         both = pl.concat([counted, part]) if counted.width else part
         counted = both.group_by("cell", "step", *words).sum()

@@ -235,7 +235,7 @@ def repeats(runs: Trajectories, found: pl.DataFrame | None = None) -> pl.DataFra
     has a perturbation code, so that calling again makes sense; else the repeat is needless. ``found``: what ``detect`` found in
     these runs, where that is at hand.
     """
-    return part_by_part(runs, repeats_in, detect(runs) if found is None else found, wide=True)
+    return part_by_part(runs, repeats_in, detect(runs) if found is None else found, times=4)
 
 
 def repeats_in(runs: Trajectories, found: pl.DataFrame) -> pl.DataFrame:

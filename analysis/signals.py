@@ -6,6 +6,7 @@ from typing import Final
 
 import polars as pl
 
+from analysis.parts import part_by_part, unshared
 from loaders import Trajectories
 
 FAMILIES: Final = {
@@ -97,6 +98,10 @@ def repeated_calls(runs: Trajectories) -> pl.DataFrame:
     Columns: ``run``, ``trajectory_id``, ``seq``, ``step``, ``tool``, ``repeats`` (``seq`` of the call
     that it repeats), ``streak`` (how many repeats in a row so far, 1 for the first). Calls without logged arguments are never repeats.
     """
+    return part_by_part(runs, _repeated_calls, times=16)
+
+
+def _repeated_calls(runs: Trajectories) -> pl.DataFrame:
     calls = (
         runs.clustered("events")
         .filter(pl.col("kind").is_in(["tool_call", "user"]))
@@ -111,7 +116,7 @@ def repeated_calls(runs: Trajectories) -> pl.DataFrame:
     ) & pl.col("tool").eq_missing(pl.col("tool").shift(1))
     is_same = is_same.fill_null(value=False)
     first_of_its_kind = pl.when(~is_same).then("place").forward_fill()
-    return (
+    found = (
         calls.with_columns(
             is_same.alias("same"),
             pl.col("seq").shift(1).alias("repeats"),
@@ -119,5 +124,6 @@ def repeated_calls(runs: Trajectories) -> pl.DataFrame:
         )
         .filter("same")
         .select("run", "trajectory_id", "seq", "step", "tool", "repeats", "streak")
-        .collect(engine="streaming")
+        .collect()
     )
+    return unshared(found)

@@ -101,7 +101,7 @@ def policy(runs: Trajectories) -> pl.DataFrame:
     holds of thinking: ``text``, ``summary``, ``hidden``, ``not in the log``, ``no thinking``;
     ``calls_thinking``, ``calls_logged``: calls that thought, and those whose thinking is an event.
     """
-    per_run = part_by_part(runs, _fitting, wide=True)
+    per_run = part_by_part(runs, _fitting, times=4)
     named = (
         pl.when(pl.col("calls").is_null())
         .then(pl.lit("unknown"))

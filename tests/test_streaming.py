@@ -46,7 +46,6 @@ STREAMED: dict[str, Analysis] = {
     "pass_k": lambda runs: outcomes.pass_k(runs, by="arm"),
     "by_step": lambda runs: breakdown.by_step(runs, by="arm"),
     "incidence": lambda runs: survival.cumulative_incidence(runs, by="arm"),
-    "repeated_calls": signals.repeated_calls,
     "continuity": lambda runs: thinking.continuity(runs, by="arm"),
 }
 AFTER_DETECTION: dict[str, Analysis] = {
@@ -67,6 +66,8 @@ IN_PARTS: dict[str, Analysis] = {
     "detect": perturbations.detect,
     "rates": lambda runs: perturbations.rates(runs, by="arm"),
     "calls": behaviour.calls,
+    "repeated_calls": signals.repeated_calls,
+    "audit": thinking.audit,
     "signals": behaviour.signals,
     "behaviour": lambda runs: behaviour.rates(runs, by="arm"),
     "plan_drift": behaviour.plan_drift,
@@ -77,6 +78,8 @@ IN_PARTS: dict[str, Analysis] = {
     "turns": turns.turns,
     "features of turns": turns.features,
 }
+TIMES = {"repeated_calls": 16, "audit": 16, "policy": 4, "detect": 1}
+"""Those that take parts of so many times as many events, as they read no texts."""
 WHOLE: dict[str, Analysis] = {
     "axes": axes.axes,
     "diff": lambda runs: axes.diff(runs, by="arm", a="all", b="none"),
@@ -163,11 +166,14 @@ def buffering(plan: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("name", [*STREAMED, *AFTER_DETECTION, *IN_PARTS, *WHOLE])
 def test_a_store_gives_the_numbers_of_memory(
-    name: str, in_memory: Trajectories, scanned: Trajectories
+    name: str, in_memory: Trajectories, scanned: Trajectories, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In many parts from a store, and in one from memory."""
     analysis = (STREAMED | AFTER_DETECTION | IN_PARTS | WHOLE)[name]
+    monkeypatch.setattr(loaders.trajectories, "PART_EVENTS", PART // TIMES.get(name, 4))
     found = tables(analysis(scanned))
     assert sum(len(table) for table in found)
+    monkeypatch.setattr(loaders.trajectories, "PART_EVENTS", 1 << 40)
     for here, there in zip(found, tables(analysis(in_memory)), strict=True):
         assert_frame_equal(here, there, rel_tol=1e-9, abs_tol=1e-12)
 
@@ -239,6 +245,7 @@ def test_what_needs_windows_takes_a_part_at_a_time(
     name: str, fresh: Trajectories, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     longest = fresh.trajectories.select(pl.col("events").max()).collect().item()
+    monkeypatch.setattr(loaders.trajectories, "PART_EVENTS", PART // TIMES.get(name, 1))
     watch = Watch(monkeypatch)
     IN_PARTS[name](fresh)
     buffered = [rows for plan, rows in watch.from_store if buffering(plan)]
