@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any, Final, Literal
 
 import numpy as np
 import polars as pl
 
-from analysis.exposures import exposures, refuse_ever
+from analysis.exposures import groups_of, met_first, refuse_ever
 from analysis.outcomes import task_of
+from analysis.parts import each_part, slices
 from analysis.perturbations import detect
 from analysis.results import Result
 from analysis.signals import repeated_calls
+from analysis.stacked_changes import stacked_changes
 from analysis.uncertainty import clustered_mean
 from loaders import Trajectories
 from loaders.errors import DerailError
@@ -53,15 +55,15 @@ def event_study(
 
     ``outcome``: ``perturbed`` (the response of the call is), ``repeat`` (the call repeats the one
     before), ``calls`` (tool calls), ``thinking_chars``, ``output_tokens``; or a frame of your own with
-    ``run``, ``step``, ``value``. A call whose value is null is left out.
+    ``run``, ``step``, ``value``, a row per call. A call whose value is null is left out.
 
     ``frame`` columns: ``tau`` (0 is the call that meets the exposure), ``effect`` with ``low``, ``high``,
     ``p``; ``exposed`` and ``controls`` (runs), ``tasks``; ``refused`` (fewer than 10 exposed runs). tau
     = -1 is the base and 0 by construction. ``runs(role="exposed")`` opens the runs.
 
     Runs end, so later moments are of the runs that lasted: what the frame shows there may be
-    selection. Raises ``DerailError`` for an unknown exposure or outcome, and where no moment has enough
-    runs.
+    selection. Raises ``DerailError`` for an unknown exposure or outcome, for a call of several values, and
+    where no moment has enough runs.
 
     >>> import loaders
     >>> found = event_study(loaders.load("sample_logs/study/*/planner-1/inspect/timeout.eval"), "timeout", "thinking_chars", match="step")
@@ -69,12 +71,12 @@ def event_study(
     0.0
     """
     refuse_ever([exposure])
-    met = exposures(runs)
-    if exposure not in met["exposure"]:
-        known = ", ".join(met["exposure"].unique().sort())
-        raise DerailError(f"no call met {exposure!r}; exposures here: {known}")
-    values, name = _values(runs, outcome)
-    first = met.filter(exposure=exposure).group_by("run").agg(pl.col("step").min().alias("first"))
+    met = met_first(runs)
+    known = groups_of(met)
+    if exposure not in known:
+        raise DerailError(f"no call met {exposure!r}; exposures here: {', '.join(sorted(known))}")
+    first = met.filter(exposure=exposure).select("run", first="met_at")
+    del met
     table = (
         runs.trajectories.filter(pl.col("parent_id").is_null())
         .select("run", "trajectory_id", task_of())
@@ -82,7 +84,8 @@ def event_study(
         .join(first, on="run", how="left")
         .with_columns((pl.col("task") if match == "task" else pl.lit("")).alias("stratum"))
     )
-    changes = _changes(table, values, range(window[0], window[1] + 1))
+    values, name = _values(runs, outcome)
+    changes = stacked_changes(table, values, range(window[0], window[1] + 1))
     rows = [_moment(changes, tau) for tau in range(window[0], window[1] + 1)]
     frame = pl.DataFrame(rows, schema=_SCHEMA)
     if frame.filter(pl.col("tau") != -1)["effect"].is_null().all():
@@ -111,67 +114,44 @@ def event_study(
 # ---------------------------------------------------------------------- outcomes per call
 
 
-def _values(runs: Trajectories, outcome: str | pl.DataFrame) -> tuple[pl.DataFrame, str]:
+def _values(runs: Trajectories, outcome: str | pl.DataFrame) -> tuple[Iterator[pl.DataFrame], str]:
+    """``run``, ``step``, ``value`` of a part of the runs after the other; and what the value is called."""
     if isinstance(outcome, pl.DataFrame):
         if missing := {"run", "step", "value"} - set(outcome.columns):
             raise DerailError(f"an outcome of your own needs the columns {sorted(missing)}")
-        return outcome.select("run", "step", pl.col("value").cast(pl.Float64)), "value"
+        given = outcome.select("run", "step", pl.col("value").cast(pl.Float64))
+        return slices(given.sort("run", maintain_order=True)), "value"
     if outcome not in OUTCOMES:
         raise DerailError(f"no outcome {outcome!r}; there are {', '.join(OUTCOMES)}, or a frame")
+    found = detect(runs).select("run", "step", "primary") if outcome == "perturbed" else _NOTHING
+    return each_part(
+        runs, lambda part, found: _of_part(part, outcome, found), found, times=4
+    ), outcome
+
+
+_NOTHING = pl.DataFrame(schema={"run": pl.Int64, "step": pl.Int64, "primary": pl.Boolean})
+
+
+def _of_part(runs: Trajectories, outcome: str, found: pl.DataFrame) -> pl.DataFrame:
     if outcome in ("thinking_chars", "output_tokens"):
         column = pl.col(outcome).cast(pl.Float64).alias("value")
-        return runs.steps.select("run", "step", column).collect(), outcome
-    calls = runs.events.filter(pl.col("kind") == "tool_call").select("run", "step").collect()
-    counted = {
-        "calls": calls,
-        "perturbed": detect(runs).filter("primary").select("run", "step"),
-        "repeat": repeated_calls(runs).select("run", "step"),
-    }[outcome]
-    found = counted.drop_nulls().group_by("run", "step").len("value")
+        return runs.steps.select("run", "step", column).collect()
+    if outcome == "perturbed":
+        counted = found.filter("primary").select("run", "step")
+    elif outcome == "repeat":
+        counted = repeated_calls(runs).select("run", "step")
+    else:
+        calls = runs.events.filter(pl.col("kind") == "tool_call")
+        counted = calls.select("run", "step").collect()
+    times = counted.drop_nulls().group_by("run", "step").len("value")
     value = pl.col("value").fill_null(0).cast(pl.Float64)
     if outcome != "calls":
         value = value.clip(0, 1)
     steps = runs.steps.select("run", "step").collect()
-    return steps.join(found, on=["run", "step"], how="left").with_columns(value), outcome
+    return steps.join(times, on=["run", "step"], how="left").with_columns(value)
 
 
 # ---------------------------------------------------------------------- changes against controls
-
-
-def _changes(table: pl.DataFrame, values: pl.DataFrame, taus: Sequence[int]) -> pl.DataFrame:
-    """A row per exposed run and moment: its change since the base call, minus that of its controls."""
-    values = values.drop_nulls("value")
-    exposed = table.filter(pl.col("first") >= 1).select(
-        "run", "trajectory_id", "task", "stratum", "first"
-    )
-    moments = pl.DataFrame({"tau": list(taus)}, schema={"tau": pl.Int64})
-    at = {"at": pl.col("first") + pl.col("tau"), "base": pl.col("first") - 1}
-    of_exposed = _change(exposed.join(moments, how="cross").with_columns(**at), values)
-    wanted = of_exposed.select("stratum", "first", "tau", "at", "base").unique()
-    others = table.select("stratum", control="run", control_first="first")
-    still_clean = pl.col("control_first").is_null() | (
-        pl.col("control_first") > pl.max_horizontal("first", "at")
-    )
-    of_controls = (
-        _change(
-            wanted.join(others, on="stratum").filter(still_clean).rename({"control": "run"}), values
-        )
-        .group_by("stratum", "first", "tau")
-        .agg(pl.col("change").mean().alias("expected"), pl.len().alias("controls"))
-    )
-    return of_exposed.join(of_controls, on=["stratum", "first", "tau"]).with_columns(
-        (pl.col("change") - pl.col("expected")).alias("effect")
-    )
-
-
-def _change(rows: pl.DataFrame, values: pl.DataFrame) -> pl.DataFrame:
-    then = values.rename({"step": "at", "value": "then"})
-    base = values.rename({"step": "base", "value": "before"})
-    return (
-        rows.join(then, on=["run", "at"])
-        .join(base, on=["run", "base"])
-        .with_columns((pl.col("then") - pl.col("before")).alias("change"))
-    )
 
 
 def _moment(changes: pl.DataFrame, tau: int) -> dict[str, Any]:

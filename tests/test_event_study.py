@@ -8,6 +8,7 @@ import pytest
 from simulate_outcomes import jumping
 
 import loaders
+from analysis import stacked_changes
 from analysis.event_study import event_study
 from loaders.errors import DerailError
 
@@ -82,3 +83,67 @@ def test_the_sample_study_has_runs_to_compare() -> None:
     runs = loaders.load("sample_logs/study/*/planner-1/inspect/returned_error.eval")
     found = event_study(runs, "exec_error", "repeat", match="step")
     assert found.frame.filter(tau=0)["exposed"].item() >= 20
+
+
+def _one_by_one(
+    table: pl.DataFrame, values: dict[tuple[int, int], float], taus: range
+) -> dict[tuple[int, int], tuple[float, int]]:
+    """Effect and number of controls of each exposed run and moment, by loops over all of them."""
+    rows = table.rows(named=True)
+    found: dict[tuple[int, int], tuple[float, int]] = {}
+    for own in rows:
+        if own["first"] is None or own["first"] < 1:
+            continue
+        for tau in taus:
+            at, base = own["first"] + tau, own["first"] - 1
+            changes = [
+                values[other["run"], at] - values[other["run"], base]
+                for other in rows
+                if other["stratum"] == own["stratum"]
+                and (other["first"] is None or other["first"] > max(own["first"], at))
+                and {(other["run"], at), (other["run"], base)} <= values.keys()
+            ]
+            if changes and {(own["run"], at), (own["run"], base)} <= values.keys():
+                change = values[own["run"], at] - values[own["run"], base]
+                found[own["run"], tau] = (change - float(np.mean(changes)), len(changes))
+    return found
+
+
+@pytest.mark.parametrize("cells", [1, 60, 1 << 22])
+def test_sums_over_controls_are_those_of_each_control(
+    cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many runs are laid out at once, with calls and values missing and runs that end."""
+    monkeypatch.setattr(stacked_changes, "_CELLS", cells)
+    rng = np.random.default_rng(cells)
+    runs = np.arange(40) * 3
+    first = [None if rng.random() < 0.3 else int(n) for n in rng.integers(0, 9, 40)]
+    table = pl.DataFrame(
+        {"run": runs, "first": first, "stratum": rng.choice(["a", "b", "c"], 40)},
+        schema_overrides={"first": pl.Int64},
+    ).with_columns(trajectory_id=pl.format("t{}", "run"), task=pl.col("stratum"))
+    values = {
+        (int(run), step): float(rng.normal())
+        for run in runs
+        for step in range(rng.integers(1, 12))
+        if rng.random() < 0.9
+    }
+    told = pl.DataFrame(
+        [(run, step, value) for (run, step), value in values.items()],
+        schema=["run", "step", "value"], orient="row",
+    )  # fmt: skip
+    taus = range(-3, 5)
+    pieces = [told.filter(pl.col("run") < 45), told.filter(pl.col("run") >= 45)]
+    found = stacked_changes.stacked_changes(table, pieces, taus)
+    expected = _one_by_one(table, values, taus)
+    assert {(row["run"], row["tau"]) for row in found.rows(named=True)} == expected.keys()
+    for row in found.rows(named=True):
+        effect, controls = expected[row["run"], row["tau"]]
+        assert row["effect"] == pytest.approx(effect)
+        assert row["controls"] == controls
+
+
+def test_a_call_has_one_value() -> None:
+    runs, values = jumping(6, tasks=3, runs=4)
+    with pytest.raises(DerailError, match="several"):
+        event_study(runs, "exec_error", pl.concat([values, values.head(1)]))

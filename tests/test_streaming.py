@@ -75,6 +75,7 @@ IN_PARTS: dict[str, Analysis] = {
     "recovery": survival.recovery,
     "prefix_features": prefixes.prefix_features,
     "policy": thinking.policy,
+    "event_study": lambda runs: breakdown.event_study(runs, "exec_error"),
     "turns": turns.turns,
     "features of turns": turns.features,
 }
@@ -83,7 +84,6 @@ TIMES = {"repeated_calls": 16, "audit": 16, "policy": 4, "detect": 1}
 WHOLE: dict[str, Analysis] = {
     "axes": axes.axes,
     "diff": lambda runs: axes.diff(runs, by="arm", a="all", b="none"),
-    "event_study": lambda runs: breakdown.event_study(runs, "exec_error"),
 }
 """Those that put calls or responses of different runs side by side: they take what they need whole."""
 
