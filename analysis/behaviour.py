@@ -266,20 +266,21 @@ def _ratio(counts: pl.DataFrame, of: str, among: str, level: float) -> Estimate:
 
 
 def _members(measured: pl.DataFrame, labels: pl.DataFrame, names: list[str]) -> pl.DataFrame:
-    shows = pl.when(pl.col("value") > 0).then(pl.lit("shows")).otherwise(pl.lit("shows_not"))
-    is_flag = pl.col("signal").is_in([*_FLAGS, "premature_stop"])
-    return (
-        measured.select("run", *_MEANS)
-        .unpivot(index="run", variable_name="signal")
+    ids = labels.select("run", *names, "trajectory_id")
+    return pl.concat(
+        measured.select("run", value=pl.col(signal))
         .drop_nulls("value")
-        .join(labels, on="run", maintain_order="left")
-        .select(
-            *names,
-            "signal",
-            "trajectory_id",
-            pl.when(is_flag).then(shows).otherwise(pl.lit("measured")).alias("role"),
-        )
+        .join(ids, on="run", maintain_order="left")
+        .select(*names, pl.lit(signal).alias("signal"), "trajectory_id", _role(signal))
+        for signal in _MEANS
     )
+
+
+def _role(signal: str) -> pl.Expr:
+    if signal not in (*_FLAGS, "premature_stop"):
+        return pl.lit("measured").alias("role")
+    shows = pl.when(pl.col("value") > 0).then(pl.lit("shows")).otherwise(pl.lit("shows_not"))
+    return shows.alias("role")
 
 
 def _warnings(ignore: Sequence[str], frame: pl.DataFrame) -> tuple[str, ...]:
