@@ -295,16 +295,21 @@ def _trigger(
 def _pooled_across(rows: pl.LazyFrame, runs: pl.DataFrame) -> Estimate:
     tasks = runs.select("run", pl.col("task").rank("dense")).lazy()
     stratum = pl.col("cell") * (1 << 32) + pl.col("step")
+    alike = ["stratum", "task", "event", "exposed"]
     told = (
         rows.join(tasks, on="run")
         .select("event", "exposed", "task", stratum.alias("stratum"))
+        .group_by(alike)
+        .len()
         .collect(engine="streaming")
+        .sort(alike)
     )
     return mantel_haenszel_across(
         event=told["event"].to_list(),
         exposed=told["exposed"].to_list(),
         stratum=told["stratum"].to_list(),
         clusters=told["task"].to_list(),
+        n=told["len"].to_list(),
     )
 
 

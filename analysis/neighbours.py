@@ -23,8 +23,8 @@ def before(value: pl.Expr, rows: int = 1) -> pl.Expr:
 
 
 def so_far(value: pl.Expr) -> pl.Expr:
-    """The sum of an expression of numbers or of yes and no from the run's first row up to each row."""
-    value = value.cast(pl.Int64)
+    """The sum of numbers, or of yes and no, from the run's first row up to each row; null counts as 0."""
+    value = value.cast(pl.Int64).fill_null(0)
     total = value.cum_sum()
     return total - pl.when(_begins()).then(total - value).forward_fill()
 

@@ -341,9 +341,12 @@ def mantel_haenszel_across(
     exposed: Sequence[bool],
     stratum: Sequence[int],
     clusters: Sequence[object],
+    n: Sequence[int] | None = None,
     level: float = 0.95,
 ) -> Estimate:
     """The same common log odds ratio where clusters reach across strata; one entry per row.
+
+    ``n``: how many rows are just like each; 1 by default.
 
     For few large strata, such as the steps of runs. Each row's influence on the estimating equation,
     centred among the exposed or unexposed rows of its stratum, is summed by cluster (CR1). Returns
@@ -351,15 +354,17 @@ def mantel_haenszel_across(
     """
     y, x = np.asarray(event, dtype=np.float64), np.asarray(exposed, dtype=np.float64)
     _, k = np.unique(np.asarray(stratum), return_inverse=True)
-    n1, n0 = np.bincount(k, weights=x), np.bincount(k, weights=1 - x)
-    a, c = np.bincount(k, weights=x * y), np.bincount(k, weights=(1 - x) * y)
+    times = np.ones(y.size) if n is None else np.asarray(n, dtype=np.float64)
+    n1, n0 = np.bincount(k, weights=times * x), np.bincount(k, weights=times * (1 - x))
+    a = np.bincount(k, weights=times * x * y)
+    c = np.bincount(k, weights=times * (1 - x) * y)
     both = (n1 > 0) & (n0 > 0)
     total = np.where(both, n1 + n0, 1.0)
     up, down = both * a * (n0 - c) / total, both * (n1 - a) * c / total
     labels = {label: index for index, label in enumerate(dict.fromkeys(clusters))}
-    groups, n = len(labels), int(total[both].sum())
+    groups, rows = len(labels), int(total[both].sum())
     if up.sum() == 0 or down.sum() == 0 or groups < 2:
-        return Estimate(math.nan, math.nan, math.nan, math.nan, math.nan, groups, n)
+        return Estimate(math.nan, math.nan, math.nan, math.nan, math.nan, groups, rows)
     ratio = float(up.sum() / down.sum())
     p1, p0 = a / np.maximum(n1, 1), c / np.maximum(n0, 1)
     of_exposed = (n0 / total)[k] * (y * (1 - p0[k]) - ratio * (1 - y) * p0[k])
@@ -368,6 +373,6 @@ def mantel_haenszel_across(
     mean_others = ((up - ratio * down) / np.maximum(n0, 1))[k]
     influence = np.where(x > 0, of_exposed - mean_exposed, of_others - mean_others) * both[k]
     index = np.fromiter((labels[label] for label in clusters), dtype=np.intp, count=y.size)
-    sums = np.bincount(index, weights=influence, minlength=groups)
+    sums = np.bincount(index, weights=times * influence, minlength=groups)
     se = math.sqrt(groups / (groups - 1) * float(sums @ sums)) / float(up.sum())
-    return t_estimate(math.log(ratio), se, groups, n, level)
+    return t_estimate(math.log(ratio), se, groups, rows, level)

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import statsmodels.api as sm
 from statsmodels.stats.contingency_tables import StratifiedTable, mcnemar
@@ -179,3 +180,18 @@ def test_the_interval_of_a_small_share_holds_better_than_the_symmetric_one() -> 
         ours.append(low <= 0.0468 <= high)
     assert np.mean(symmetric) < 0.93 < np.mean(ours)
     assert math.isnan(share_interval(clustered_mean([1.0], ["a"]))[0])
+
+
+def test_mantel_haenszel_across_counts_rows_that_are_alike() -> None:
+    event, exposed, stratum, task = random_rows(np.random.default_rng(7))
+    each = pl.DataFrame({"e": event, "x": exposed, "s": stratum, "t": task})
+    some = each.group_by("e", "x", "s", "t").len()
+    assert some.height < each.height
+    counted = mantel_haenszel_across(
+        event=some["e"].to_list(), exposed=some["x"].to_list(), stratum=some["s"].to_list(),
+        clusters=some["t"].to_list(), n=some["len"].to_list(),
+    )  # fmt: skip
+    plain = across(event, exposed, stratum, task)
+    assert (counted.n, counted.clusters) == (plain.n, plain.clusters)
+    assert counted.value == pytest.approx(plain.value, abs=1e-12)
+    assert counted.se == pytest.approx(plain.se, rel=1e-12)
