@@ -162,6 +162,7 @@ def _each_run(runs: Trajectories, window: int, ignore: tuple[str, ...]) -> pl.Da
         runs,
         lambda part, wrong: _measured(look(part, wrong), window, ignore),
         explicit_errors(runs),
+        times=2,  # a sixth less time than with parts half as large, in the same memory
     )
 
 

@@ -185,7 +185,7 @@ def audit(runs: Trajectories) -> pl.DataFrame:
     ``calls_dropped``, ``calls_unknown``, ``blocks_due``, ``blocks_sent`` (where known),
     ``first_dropped_step``, ``evidence``, ``logged`` (the log can show thinking), ``verdict``.
     """
-    return part_by_part(runs, _audit, times=16)
+    return part_by_part(runs, _audit, times=32)
 
 
 def _audit(runs: Trajectories) -> pl.DataFrame:

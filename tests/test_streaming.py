@@ -79,8 +79,8 @@ IN_PARTS: dict[str, Analysis] = {
     "turns": turns.turns,
     "features of turns": turns.features,
 }
-TIMES = {"repeated_calls": 16, "audit": 16, "policy": 4, "detect": 1}
-"""Those that take parts of so many times as many events, as they read no texts."""
+TIMES = {"repeated_calls": 16, "audit": 32, "policy": 4, "behaviour": 2, "detect": 1}
+"""Those that take parts of so many times as many events, as they read few texts or none."""
 WHOLE: dict[str, Analysis] = {
     "axes": axes.axes,
     "diff": lambda runs: axes.diff(runs, by="arm", a="all", b="none"),
