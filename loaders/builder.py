@@ -20,6 +20,7 @@ import polars as pl
 
 from loaders.columns import (
     are_null,
+    extend_columns,
     fast_column,
     fits,
     frame_of_columns,
@@ -38,7 +39,7 @@ from loaders.sources import MAX_LISTED_PROBLEMS, Counted, Source
 from loaders.steps import COLUMNS as STEP_COLUMNS
 from loaders.steps import Step, columns_of
 from loaders.values import as_json, fingerprint, well_formed
-from loaders.whole_runs import EVENT_ROW, STEP_ROW, Gathered
+from loaders.whole_runs import EVENT_ROW, STEP_ROW, RowsByKind
 
 _ROWS_PER_CHUNK = 16_384
 _BYTES_PER_CHUNK = 16 << 20
@@ -55,7 +56,7 @@ _PAIRS: Final = [one + other for one in _BASE32 for other in _BASE32]
 
 Frames = dict[str, pl.DataFrame]
 Columns = list[list[Any]]
-_Gathered = TypeVar("_Gathered", bound=Gathered)
+_Gathered = TypeVar("_Gathered", bound=RowsByKind)
 
 
 class NotKept(BaseException):
@@ -80,7 +81,7 @@ class Builder:
         self.spawn_rows: list[tuple[int, int, str, str]] = []
         self.caller_rows: list[tuple[int, str, str | None, str]] = []
         self._told_events: Columns = [[] for _ in EVENT_ROW]
-        self._gathered: dict[type[Gathered], Gathered] = {}
+        self._gathered: dict[Callable[[], RowsByKind], RowsByKind] = {}
         self._told_steps: Columns = [[] for _ in STEP_ROW]
         self._step_columns: Columns = [[] for _ in STEP_COLUMNS]
         self._run_rows: list[tuple[Any, ...]] = []
@@ -295,12 +296,13 @@ class Builder:
             return None
         if isinstance(value, msgspec.Raw):
             return bytes(value).decode()
-        text = as_json(value) or ""
-        if len(text) >= _LONG and not may_hold_credentials(text):
+        text = as_json(value)
+        if text is not None and len(text) >= _LONG and not may_hold_credentials(text):
             return text
         clean, count = redact_object(value)
-        if count:
-            self.problem(pos, f"{count} credentials redacted in params or metadata", "warning")
+        if not count:
+            return text
+        self.problem(pos, f"{count} credentials redacted in params or metadata", "warning")
         return as_json(clean)
 
     def add_rows(
@@ -313,18 +315,18 @@ class Builder:
         """Rows of a whole run as in ``Rows``: few enough to be in the processor's cache still."""
         if events:
             runs = [run] * len(events)
-            _extend(self._told_events, (runs, *zip(*events, strict=True)))
+            extend_columns(self._told_events, (runs, *zip(*events, strict=True)))
         if steps:
             count = len(steps)
             alike = [toolset] * count, ["unknown"] * count
-            _extend(self._told_steps, ([run] * count, *zip(*steps, strict=True), *alike))
+            extend_columns(self._told_steps, ([run] * count, *zip(*steps, strict=True), *alike))
 
     def add_steps(self, steps: Sequence[Step]) -> None:
         """Steps that are finished."""
         for columns in columns_of(steps):
-            _extend(self._step_columns, columns)
+            extend_columns(self._step_columns, columns)
 
-    def gathered(self, kind: type[_Gathered]) -> _Gathered:
+    def gathered(self, kind: Callable[[], _Gathered]) -> _Gathered:
         """The one gatherer of a kind, for formats that put rows of events into columns themselves."""
         if kind not in self._gathered:
             self._gathered[kind] = kind()
@@ -496,11 +498,6 @@ class Builder:
         if place < len(self._run_rows):
             return self._run_rows[place][_SOURCE], self._run_rows[place][_FORMAT]
         return self._reading.name, self.format
-
-
-def _extend(columns: Columns, more: Iterable[Sequence[Any]]) -> None:
-    for values, others in zip(columns, more, strict=True):
-        values += others
 
 
 def short_id(*parts: str) -> str:

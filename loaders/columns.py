@@ -35,6 +35,12 @@ def frame_of_columns(
     )
 
 
+def extend_columns(columns: Sequence[list[Any]], more: Iterable[Sequence[Any]]) -> None:
+    """Put the values of further rows behind those of each column."""
+    for values, others in zip(columns, more, strict=True):
+        values += others
+
+
 @cache
 def no_rows(names: tuple[str, ...], types: tuple[pl.DataType, ...]) -> pl.DataFrame:
     """A table without rows; made once, for it takes as long as one with some."""

@@ -437,9 +437,7 @@ class Run:
             call_seq, tool = self.calls.answered(call_id, tool, by_order)
         if call_seq is None:
             self._orphans += 1
-        self.responses += (str(tool), "\0", str(text), "\0", str(is_error))
-        if len(self.responses) > PIECES_AT_ONCE:
-            self.take_in_responses()
+        self.identify(tool, text, is_error)
         return self._tell(
             "tool_result", actor, text, None, None, tool, call_id, call_seq, None, is_error,
             error_type, exit_code, truncated, at, duration_s, media, injected, pos,
@@ -454,6 +452,12 @@ class Run:
         known = [at for at in (self._first_at, self._last_at, *times) if at is not None]
         if known:
             self._first_at, self._last_at = min(known), max(known)
+
+    def identify(self, tool: str | None, text: str | None, is_error: bool | None) -> None:
+        """Let a response count in what tells apart what the tools answered."""
+        self.responses += response_pieces(tool, text, is_error)
+        if len(self.responses) > PIECES_AT_ONCE:
+            self.take_in_responses()
 
     def take_in_responses(self) -> None:
         """Many small pieces at once: one by one each would cost as much as a long one."""
@@ -547,6 +551,13 @@ class Run:
                 told.append((step.source_pos, reason))
                 setattr(step, name, None)
         finish(steps, self._builder.logs_thinking, bool(self.thinking_seqs))
+
+
+def response_pieces(
+    tool: str | None, text: str | None, is_error: bool | None
+) -> tuple[str, str, str, str, str]:
+    """What identifies a tool's response."""
+    return (str(tool), "\0", str(text), "\0", str(is_error))
 
 
 def _refuse(_: object) -> None:

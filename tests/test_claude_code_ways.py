@@ -14,9 +14,9 @@ import pytest
 from claude_sessions import session
 
 import loaders
-from loaders import builder
+from loaders import builder, whole_runs
 from loaders.builder import Builder
-from loaders.formats import _claude_code_ahead, _claude_code_rows, _claude_code_telling, claude_code
+from loaders.formats import _claude_code_ahead, _claude_code_telling, claude_code
 from loaders.formats._claude_code_agents import Late
 from loaders.formats._claude_code_ahead import Ahead, _before, _Places
 from loaders.formats._claude_code_lines import Line
@@ -213,7 +213,7 @@ def test_a_session_handed_over_piece_by_piece(
         monkeypatch.setattr(claude_code, name, 0)
     monkeypatch.setattr(claude_code, "_GROUPS_AT_ONCE", 16)
     monkeypatch.setattr(builder, "_ROWS_PER_CHUNK", 100)
-    monkeypatch.setattr(_claude_code_rows, "_ROWS_AT_ONCE", 64)
+    monkeypatch.setattr(whole_runs, "_ROWS_AT_ONCE", 64)
     monkeypatch.setattr(_claude_code_telling, "_STEPS_AT_ONCE", 7)
     handed_over: list[int] = []
     keep = Builder._hand_over_told
@@ -238,7 +238,7 @@ def test_many_sessions_are_gathered_as_each_is_alone(
     paths = [*some_sessions(tmp_path, rare=0.05)]
     alone = [tables(path)["events"].drop("run", "trajectory_id") for path in sorted(paths)]
     monkeypatch.setattr(builder, "_ROWS_PER_CHUNK", 150)
-    monkeypatch.setattr(_claude_code_rows, "_ROWS_AT_ONCE", 40)
+    monkeypatch.setattr(whole_runs, "_ROWS_AT_ONCE", 40)
     together = tables(tmp_path)
     runs = together["events"]["run"]
     assert runs.is_sorted()

@@ -18,7 +18,7 @@ from msgspec.structs import astuple
 
 from loaders.dialects.openai_chat import has_think_tag, squeezed, write_text
 from loaders.dialects.text_tools import may_call, may_declare_tools
-from loaders.run import Run
+from loaders.run import Run, response_pieces
 from loaders.values import Object, as_time
 from loaders.whole_runs import Rows
 
@@ -250,7 +250,7 @@ def _rows_of(messages: Sequence[Message], pos: str) -> Rows | None:  # noqa: PLR
                 rows.answered.add(call_seq)
             else:
                 rows.orphans += 1
-            responses += (str(name), "\0", "None" if text is None else text, "\0", "None")
+            responses += response_pieces(name, text, None)
             tell_event((
                 seq, step, "tool_result", None, text, None, name, call_id, call_seq, None, place,
             ))  # fmt: skip

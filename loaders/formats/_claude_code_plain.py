@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 from loaders.formats._claude_code_lines import Block, Line, Message, Outcome
 from loaders.formats._claude_code_rows import PlainRows
-from loaders.run import PIECES_AT_ONCE
 from loaders.steps import Step
 from loaders.values import as_time
 
@@ -97,9 +96,7 @@ class PlainLines:
             truncated, seconds = noted.is_truncated, noted.seconds
             if call_id and (notes := noted.notes):
                 self._telling.notes.results[call_id] = notes
-        run.responses += (str(tool), "\0", str(text), "\0", str(is_error))
-        if len(run.responses) > PIECES_AT_ONCE:
-            run.take_in_responses()
+        run.identify(tool, text, is_error)
         at = as_time(line.timestamp)
         self._rows.results.append((
             run.seq, self._latest_step, text, tool, call_id, call_seq, is_error, error_type, exit_code,

@@ -2,94 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-import polars as pl
-
-from loaders.columns import frame_of_columns
-from loaders.schema import EVENTS
-from loaders.whole_runs import WholeRun
+from loaders.run import response_pieces
+from loaders.whole_runs import Kind, RowsByKind, WholeRun, of_kind
 
 Row = tuple[Any, ...]
-_ROWS_AT_ONCE: Final = 4_096
-"""So many become frames: fewer cost more, and more keep all their texts as Python's objects."""
-_COLUMNS: Final = {
-    "thinking": (
-        *("seq", "step", "actor", "text", "thinking_state", "signature", "started_at"),
-        "source_pos",
+_KINDS: Final = (
+    Kind(
+        (
+            *("seq", "step", "actor", "text", "thinking_state", "signature", "started_at"),
+            "source_pos",
+        ),
+        (of_kind("thinking"),),
     ),
-    "message": ("seq", "step", "actor", "text", "started_at", "source_pos"),
-    "tool_call": (
-        *("seq", "step", "actor", "tool", "call_id", "arguments", "started_at"),
-        "source_pos",
+    Kind(("seq", "step", "actor", "text", "started_at", "source_pos"), (of_kind("message"),)),
+    Kind(
+        (
+            *("seq", "step", "actor", "tool", "call_id", "arguments", "started_at"),
+            "source_pos",
+        ),
+        (of_kind("tool_call"),),
     ),
-    "tool_result": (
-        *("seq", "step", "text", "tool", "call_id", "call_seq", "is_error", "error_type"),
-        *("truncated", "started_at", "duration_s", "source_pos"),
+    Kind(
+        (
+            *("seq", "step", "text", "tool", "call_id", "call_seq", "is_error", "error_type"),
+            *("truncated", "started_at", "duration_s", "source_pos"),
+        ),
+        (of_kind("tool_result"),),
     ),
-}
+)
 
 
-class PlainRows:
-    """Gathers rows of these kinds, of one run after the other; see ``loaders.whole_runs.Gathered``."""
+class PlainRows(RowsByKind):
+    """Gathers rows of these kinds, of one run after the other."""
 
     def __init__(self) -> None:
-        self._columns: dict[str, list[list[Any]]] = {
-            kind: [[] for _ in ("run", *names)] for kind, names in _COLUMNS.items()
-        }
-        self._frames: list[pl.DataFrame] = []
-        self._in_columns = self._in_frames = 0
-
-    def take(
-        self,
-        run: int,
-        thoughts: Sequence[Row],
-        messages: Sequence[Row],
-        calls: Sequence[Row],
-        results: Sequence[Row],
-    ) -> None:
-        """Rows of a run, each a tuple of the values of its kind; put into columns while in the cache."""
-        of_kinds = (thoughts, messages, calls, results)
-        for rows, columns in zip(of_kinds, self._columns.values(), strict=True):
-            if rows:
-                self._in_columns += len(rows)
-                columns[0] += [run] * len(rows)
-                for values, more in zip(columns[1:], zip(*rows, strict=True), strict=True):
-                    values += more
-        if self._in_columns >= _ROWS_AT_ONCE:
-            self._make_frames()
-
-    def _make_frames(self) -> None:
-        for kind, columns in self._columns.items():
-            if columns[0]:
-                frame = frame_of_columns(columns, ("run", *_COLUMNS[kind]), EVENTS)
-                self._frames.append(frame.with_columns(kind=pl.lit(kind, EVENTS["kind"])))
-                self._in_frames += frame.height
-                for values in columns:
-                    values.clear()
-        self._in_columns = 0
-
-    @property
-    def count(self) -> int:
-        """How many rows are held."""
-        return self._in_columns + self._in_frames
-
-    def turn(self) -> None:
-        """Nothing is left to do when a run ends."""
-
-    def frames(self) -> list[pl.DataFrame]:
-        """All rows, each frame with the columns of its kind."""
-        self._make_frames()
-        return self._frames
-
-    def clear(self) -> None:
-        """Let go of all rows."""
-        self._frames, self._in_columns, self._in_frames = [], 0, 0
-        for columns in self._columns.values():
-            for values in columns:
-                values.clear()
+        super().__init__(_KINDS)
 
 
 class RowsOfRun(WholeRun):
@@ -148,7 +98,7 @@ class RowsOfRun(WholeRun):
         media: list[str] | None,
         pos: str,
     ) -> None:
-        self.responses += (str(tool), "\0", str(text), "\0", str(is_error))
+        self.responses += response_pieces(tool, text, is_error)
         if media:
             self.events.append((
                 self.run, self.count, self.step, "tool_result", None, text, None, None, tool,
