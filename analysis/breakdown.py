@@ -133,7 +133,7 @@ def triggers(
     within_task = match == "task" if match else runs_per_task >= 2
     across_arms = _risk_sets(runs, table, ["task"] if within_task else [], within)
     inside_arms = _risk_sets(runs, table, ["task", *arms] if within_task else arms, within)
-    names = [(name, group) for name, group in groups_of(first).items()]
+    names = list(groups_of(first).items())
     if wanted:
         names = [(name, group) for name, group in names if name in wanted]
     rows: list[dict[str, Any]] = []

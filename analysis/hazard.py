@@ -129,10 +129,8 @@ def hazard(
     alone = {name: _fit(rows, [name, *base], link, "clustered") for name in kept}
     frame = _frame(rows, names, products, groups, refusals, together, alone)
     met = met_by_each(risk, products)
-    confounded: list[Finding] = []
-    if (
-        chosen == "clustered"
-    ):  # what is met more often in harder tasks, of the exposures in the model
+    confounded: list[Finding] = []  # what is met more often in harder tasks, of those in the model
+    if chosen == "clustered":
         confounded = difficulty_and_exposure(runs, met.filter(pl.col("exposure").is_in(names)))
     return Result(
         kind="hazard",

@@ -13,6 +13,7 @@ from typing import Final
 import polars as pl
 
 from analysis import perturbations
+from analysis.parts import part_by_part
 from loaders import Trajectories
 
 _READ_CHARS: Final = 6_000  # of a turn's text; a web page goes on for long and says no more
@@ -104,7 +105,7 @@ def turns(runs: Trajectories) -> pl.DataFrame:
     prompts, and a question that stands outside the numbered records, are no turns.
     """
     found = perturbations.detect(runs)
-    return pl.concat([_turns(part, found) for part in runs.parts()])
+    return part_by_part(runs, _turns, found)
 
 
 def _turns(part: Trajectories, found: pl.DataFrame) -> pl.DataFrame:
@@ -172,8 +173,7 @@ def features(runs: Trajectories, of: Iterable[str] | None = None) -> pl.DataFram
     True
     """
     found = perturbations.detect(runs)
-    told = runs if of is None else runs.filter(of)
-    return pl.concat([_features(part, found) for part in told.parts()])
+    return part_by_part(runs if of is None else runs.filter(of), _features, found)
 
 
 def _features(part: Trajectories, found: pl.DataFrame) -> pl.DataFrame:
