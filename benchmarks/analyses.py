@@ -24,6 +24,9 @@ from typing import Any
 
 import polars as pl
 
+sys.path.insert(0, str(Path(__file__).parent))
+from environment import as_users_have_it
+
 ROUNDS = 1 if "--once" in sys.argv else 3
 
 # ---------------------------------------------------------------------- what both sides compute
@@ -268,7 +271,7 @@ def _opened(store: Path, side: str) -> dict[str, Any]:
 
 def _run(store: Path, name: str, side: str) -> dict[str, Any]:
     command = [sys.executable, __file__, "--case", str(store), name, side]
-    environment = {**os.environ, "POLARS_MAX_THREADS": "2"}
+    environment = as_users_have_it(POLARS_MAX_THREADS="2")
     told = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return json.loads(told.stdout.splitlines()[-1])
 
@@ -318,7 +321,6 @@ def _alone(store: Path, name: str, scan: float) -> str:
 
 def main() -> None:
     """Make the store where it is not there, run every case, print the tables."""
-    sys.path.insert(0, str(Path(__file__).parent))
     from many_runs import make
 
     chosen = [word for word in sys.argv[1:] if not word.startswith("-")]

@@ -38,6 +38,7 @@ from loaders.sources import Source
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from environment import as_users_have_it
 from fuzzing import WRITTEN_HERE
 from tables import put
 
@@ -236,7 +237,7 @@ def read(folder: Path, collector: str = "on") -> tuple[float, float, int]:
         text=True,
         check=True,
         cwd=ROOT,
-        env={**os.environ, "POLARS_MAX_THREADS": "1"},
+        env=as_users_have_it(POLARS_MAX_THREADS="1"),
     )
     seconds, peak, events = done.stdout.split()
     return float(seconds), float(peak), int(events)

@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import reading as made
+from environment import as_users_have_it
 from tables import put
 
 from loaders.archives import ZipArchive
@@ -172,10 +173,10 @@ OF_SESSION = (
     ),
 )
 PEERS = {
-    "inspect-ai": (["inspect-ai==0.3.285", "pandas", "pyarrow"], "3.11"),
-    "inspect-scout": (["inspect-scout==0.6.1", "inspect-ai==0.3.285"], "3.11"),
-    "docent": (["docent==0.1.88", "inspect-ai==0.3.285"], "3.11"),
-    "agent-trajviz": (["agent-trajviz==0.3.0"], "3.11"),
+    "inspect-ai": (["inspect-ai==0.3.285", "pandas", "pyarrow"], sys.executable),
+    "inspect-scout": (["inspect-scout==0.6.1", "inspect-ai==0.3.285"], sys.executable),
+    "docent": (["docent==0.1.88", "inspect-ai==0.3.285"], sys.executable),
+    "agent-trajviz": (["agent-trajviz==0.3.0"], sys.executable),
     "harbor": (["harbor==0.26.0"], os.environ.get("HARBOR_PYTHON", "3.12")),
 }
 
@@ -240,7 +241,16 @@ def python_of(peer: str, environments: Path) -> str:
         uv = os.environ.get("UV", "uv")
         for command in (
             [uv, "venv", "--quiet", "--clear", "--python", version, str(folder)],
-            [uv, "pip", "install", "--quiet", "--python", str(python), *packages],
+            [
+                uv,
+                "pip",
+                "install",
+                "--quiet",
+                "--compile-bytecode",
+                "--python",
+                str(python),
+                *packages,
+            ],
         ):
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
@@ -258,7 +268,7 @@ def measured(
     Raises ``Failed`` where there is none, or where it did not read what is there.
     """
     code = MEASURE.format(imports=reader.imports, read=reader.read, count=reader.counts)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT) if reader.peer == "derail" else ""}
+    environment = as_users_have_it(PYTHONPATH=str(ROOT) if reader.peer == "derail" else "")
     try:
         done = subprocess.run(
             [python_of(reader.peer, environments), "-c", code, str(path)],
@@ -301,7 +311,7 @@ def compared(
     rows: list[Row] = []
     environments = Path(given.environments)
     own: list[tuple[float, float, float]] = []
-    for reader in theirs:
+    for reader in (one for one in theirs if given.only in one.name):
         walls, cpus, peaks = [], [], []
         try:
             for _ in range(given.rounds):
@@ -329,6 +339,7 @@ def main() -> None:
     parser.add_argument("--eval-megabytes", type=float, default=64)
     parser.add_argument("--session-megabytes", type=float, default=19)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="readers whose names hold this")
     parser.add_argument("--limit", type=float, default=900)
     default = Path.home() / ".cache" / "derail-peers"
     parser.add_argument("--environments", default=str(default))

@@ -16,7 +16,6 @@ table into ``benchmarks/README.md``.
 from __future__ import annotations
 
 import json
-import os
 import random
 import statistics
 import subprocess
@@ -28,6 +27,7 @@ from pathlib import Path
 from loaders.archives import ZipArchive
 
 sys.path.insert(0, str(Path(__file__).parent))
+from environment import as_users_have_it
 from tables import put
 
 ROUNDS = 5
@@ -192,7 +192,7 @@ MADE = (
 
 def cpu(code: str, path: Path, *arguments: str) -> tuple[float, float]:
     """CPU seconds and MB of memory that a fresh process reports."""
-    environment = {**os.environ, "POLARS_MAX_THREADS": "1"}
+    environment = as_users_have_it(POLARS_MAX_THREADS="1")
     done = subprocess.run(
         [sys.executable, "-c", code, str(path), *arguments],
         capture_output=True,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import statistics
 import subprocess
@@ -22,6 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 import reading as made
+from environment import as_users_have_it
 from tables import put
 
 DECODE = """
@@ -99,7 +99,7 @@ if __name__ == "__main__":
 
 def run(script: str, *given: object) -> list[float]:
     """The numbers that a script prints, in a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = as_users_have_it(PYTHONPATH=str(Path(__file__).parent.parent))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "case.py")
         path.write_text(script)
