@@ -265,18 +265,19 @@ class Source:
                 if self.bytes_to_tell is not None:
                     chunk = chunk[: self.bytes_to_tell - self.bytes_told]
                 self.bytes_told += len(chunk)
-                lines = chunk.split(b"\n")
-                begun.append(lines[0])
-                if len(lines) == 1:
-                    continue
-                lines[0] = b"".join(begun)
-                begun = [lines.pop()]
-                if number == 0:
+                lines = io.BytesIO(chunk).readlines()  # finds line ends faster than split() does
+                rest = b"" if chunk.endswith(b"\n") or not lines else lines.pop()
+                if begun and lines:
+                    lines[0] = b"".join([*begun, lines[0]])
+                    begun = []
+                if number == 0 and lines:
                     lines[0] = lines[0].removeprefix(BOM)
                 for line in lines:
                     number += 1
-                    if line and not line.isspace():
-                        yield number, line
+                    if not line.isspace():
+                        yield number, line[:-1]
+                if rest:
+                    begun.append(rest)
         except Damaged as error:
             self.problem(None, f"{error.reason}; what stands before that is read")
         line = b"".join(begun)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import random
 import sys
 import threading
 import zipfile
@@ -115,6 +116,22 @@ def test_the_hash_of_a_log_in_several_files_depends_on_each(tmp_path: Path) -> N
         parts[0].parts = tuple(parts)
         hashes.add(parts[0].hash)
     assert len(hashes) == 4
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1 << 18])
+def test_lines_are_the_same_wherever_the_pieces_end(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_SMALL", 0)
+    monkeypatch.setattr(sources, "_CHUNK", size)
+    rng = random.Random(size)
+    for _ in range(30):
+        data = b"".join(rng.choices([b"a", b"bc", b" ", b"\r", b"\n", b"\n\n"], k=40))
+        (tmp_path / "log.jsonl").write_bytes(b"\xef\xbb\xbf" + data)
+        wanted = [
+            (n, line) for n, line in enumerate(data.split(b"\n"), 1) if line and not line.isspace()
+        ]
+        assert list(Source(tmp_path / "log.jsonl").lines()) == wanted
 
 
 @every_packing
