@@ -25,7 +25,7 @@ from loaders.reading import (
     Group,
     ProgressBar,
     are_known,
-    by_weight,
+    collector_spared,
     labelled,
     progress_bar,
     weight_of,
@@ -41,6 +41,7 @@ from loaders.shards import (
     try_log,
     write_shard,
 )
+from loaders.shares import by_weight
 from loaders.snapshots import publish_snapshot
 from loaders.sources import MAX_LISTED_PROBLEMS
 from loaders.stores import (
@@ -190,7 +191,8 @@ def _read(
         if not parts:
             logs.append((number, log, size))
     tasks: list[_Planned] = []
-    for batch in by_weight([weight for _, _, weight in logs], per_shard):
+    weights = [weight for _, _, weight in logs]
+    for batch in by_weight(weights, per_shard, is_shared=not is_here):
         read_by = [logs[place][:2] for place in batch]
         tasks.append(_planned(folder, first_shard + len(tasks), read_by))
 
@@ -209,7 +211,7 @@ def _read(
         for number, _ in done:
             bar.update(sum(_bytes_of(log, sizes[i]) for log, i in _logs_of(planned[number])))
 
-    with progress_bar(sum(sizes), progress, "converting", unit="B") as bar:
+    with collector_spared(), progress_bar(sum(sizes), progress, "converting", unit="B") as bar:
         write(tasks, bar)
         tasks, again = _with_true_numbers(folder, tasks)
         write(again, bar)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from loaders.archives import is_packed
+from loaders.shares import next_share
 from loaders.sources import Source
 
 _PIECE = 1 << 20
@@ -75,13 +76,15 @@ def ranges_of(path: Path, size: int) -> list[Range]:
             if read == 0 and is_packed(piece):
                 return []
             digest.update(piece)
-            while read + len(piece) > starts[-1] + size:
-                newline = piece.find(b"\n", max(0, starts[-1] + size - read))
+            while read + len(piece) > (
+                end := starts[-1] + next_share(before.st_size - starts[-1], size)
+            ):
+                newline = piece.find(b"\n", max(0, end - read))
                 if newline < 0:
                     break
                 starts.append(read + newline + 1)
-                lines_before.append(lines + piece.count(b"\n", 0, newline + 1))
-            lines += piece.count(b"\n")
+                lines_before.append(lines + _line_ends(piece[: newline + 1]))
+            lines += _line_ends(piece)
             read += len(piece)
     after = path.stat()
     if (after.st_size, after.st_mtime_ns) != (
@@ -96,3 +99,12 @@ def ranges_of(path: Path, size: int) -> list[Range]:
         Range(start, stop, before_it, before_it, told, read, after.st_mtime_ns)
         for start, stop, before_it in zip(starts, [*starts[1:], read], lines_before, strict=False)
     ]
+
+
+def _line_ends(piece: bytes) -> int:
+    """How many lines end in a piece; for long lines several times faster than ``count``."""
+    found, place = 0, piece.find(b"\n")
+    while place >= 0:
+        found += 1
+        place = piece.find(b"\n", place + 1)
+    return found

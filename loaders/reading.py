@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +27,7 @@ from loaders.linking import (
 )
 from loaders.registry import Alike, Format, choose, format_called, formats, recognise
 from loaders.schema import PROBLEMS, TABLES
+from loaders.shares import by_weight
 from loaders.sources import Source
 from loaders.trajectories import Trajectories, check_labels, with_labels
 from loaders.workers import Lost, Work, in_processes
@@ -187,10 +189,29 @@ def _read_all(groups: list[Group], progress: bool | None, strict: bool) -> Itera
             yield from _read_in_processes(groups, weights, bar)
         else:
             builder = Builder()
-            for chosen, sources, _ in groups:
-                read_source(chosen, sources, builder, strict)
-                bar.update(1)
-            yield builder.frames()
+            with collector_spared():
+                for chosen, sources, _ in groups:
+                    read_source(chosen, sources, builder, strict)
+                    bar.update(1)
+                frames = builder.frames()
+            yield frames
+
+
+@contextmanager
+def collector_spared() -> Generator[None]:
+    """For as long as this lasts Python's garbage collector searches only what is new.
+
+    It would else go through all that the process has imported and made before, again and again while
+    rows are made. That is left as it was afterwards.
+    """
+    if gc.get_freeze_count():  # somebody else has set objects apart, who may rely on it
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def weight_of(source: Source) -> int:
@@ -257,24 +278,6 @@ def _read_in_processes(groups: list[Group], weights: list[int], bar: Any) -> Ite
         bar.update(len(batches[number].logs))
     for number in range(len(batches)):
         yield results.pop(number)
-
-
-def by_weight(weights: Sequence[int], limit: int) -> Iterator[list[int]]:
-    """Numbers of what weighs no more than ``limit`` together, or is one alone, in their order.
-
-    >>> list(by_weight([5, 5, 30, 1], limit=10))
-    [[0, 1], [2], [3]]
-    """
-    batch: list[int] = []
-    filled = 0
-    for number, weight in enumerate(weights):
-        if batch and filled + weight > limit:
-            yield batch
-            batch, filled = [], 0
-        batch.append(number)
-        filled += weight
-    if batch:
-        yield batch
 
 
 def _read_batch(batch: _Batch, lost: Lost) -> Frames:

@@ -29,7 +29,7 @@ from loaders.stores import (
     Manifest,
     Piece,
     new_folder,
-    piece_of,
+    pieces_of,
     publish,
     sink,
     table,
@@ -148,21 +148,26 @@ def _pieces(
 ) -> dict[str, list[Piece]]:
     """The files of steps and events, of which those with runs dropped or renamed are made anew."""
     known = {p.path: p for listed in (before.pieces if before else {}).values() for p in listed}
-    pieces: dict[str, list[Piece]] = {name: [] for name in _PER_RUN}
-    for shard in shards:
-        place = folder / SHARDS / shard.name
-        for name in _PER_RUN:
-            for file in sorted(place.glob(f"{name}-*.parquet")):
-                path = f"{SHARDS}/{shard.name}/{file.name}"
-                piece = known.get(path) or piece_of(folder, path)
-                piece = _changed(folder, shard, piece, copied)
-                if piece.rows:
-                    pieces[name].append(piece)
+    pieces: dict[str, list[Piece]] = {}
+    for name in _PER_RUN:
+        shard_of = {
+            f"{SHARDS}/{shard.name}/{file.name}": shard
+            for shard in shards
+            for file in _files(folder, [shard], name)
+        }
+        new = pieces_of(folder, [path for path in shard_of if path not in known])
+        all_known = known | {piece.path: piece for piece in new}
+        changed = (
+            _changed(folder, shard, all_known[path], copied) for path, shard in shard_of.items()
+        )
+        pieces[name] = [piece for piece in changed if piece.rows]
     return pieces
 
 
 def _changed(folder: Path, shard: _Shard, piece: Piece, copied: pl.DataFrame) -> Piece:
     """The same piece without the dropped runs, and with the new ids of copies."""
+    if copied.is_empty() and not shard.dropped:
+        return piece
     dropped = [(a, n) for a, n in shard.dropped if a <= piece.last and a + n > piece.first]
     new_ids = copied.filter(pl.col("run").is_between(piece.first, piece.last))
     if not dropped and new_ids.is_empty():
@@ -176,7 +181,7 @@ def _changed(folder: Path, shard: _Shard, piece: Piece, copied: pl.DataFrame) ->
             table = pl.scan_parquet(folder / piece.path)
             table = table.filter(~pl.col("run").is_in(_runs_in(dropped).implode()))
             sink(renamed(table, new_ids), made / file)
-    return piece_of(folder, f"{SHARDS}/{name}/{file}")
+    return pieces_of(folder, [f"{SHARDS}/{name}/{file}"])[0]
 
 
 # ---------------------------------------------------------------------- tables over all shards

@@ -155,14 +155,16 @@ def made_anew_by(folder: Path, given: Sequence[str], resume: bool = True) -> str
     return f"Read its logs again: {shlex.join(['derail', 'convert', *given, str(folder), *anew])}"
 
 
-def piece_of(folder: Path, path: str) -> Piece:
-    """Which runs a file holds."""
+def pieces_of(folder: Path, paths: Sequence[str]) -> list[Piece]:
+    """Which runs the files of a table hold, in one query over all of them."""
+    if not paths:
+        return []
     run = pl.col("run")
-    table = pl.scan_parquet(folder / path)
-    first, last, rows = (
-        table.select(first=run.min(), last=run.max(), rows=pl.len()).collect().row(0)
-    )
-    return Piece(path, first or 0, last or 0, rows)
+    files = {str(folder / path): path for path in paths}
+    table = pl.scan_parquet([*files], include_file_paths="file")
+    told = table.group_by("file").agg(first=run.min(), last=run.max(), rows=pl.len())
+    found = {file: rest for file, *rest in told.collect(engine="streaming").iter_rows()}
+    return [Piece(path, *found.get(file, (0, 0, 0))) for file, path in files.items()]
 
 
 # ---------------------------------------------------------------------- read
@@ -349,7 +351,7 @@ def save(folder: Path, tables: Mapping[str, pl.LazyFrame]) -> None:
             for kind, frame in tables.items():
                 if kind in KEYED:
                     paths = _in_order(frame, _ORDER[kind], folder, f"{kind}-{name}")
-                    manifest.pieces[kind] = [piece_of(folder, path) for path in paths]
+                    manifest.pieces[kind] = pieces_of(folder, paths)
                 else:
                     manifest.tables[kind] = f"tables/{kind}-{name}.parquet"
                     sink(frame, folder / manifest.tables[kind])
