@@ -197,16 +197,22 @@ def measure(folder: Path, megabytes: float, small_files: int, rounds: int) -> li
     one_file = folder / "long"
     one_file.mkdir()
     made.chat(one_file / "a.jsonl", megabytes * 12)
-    for what, logs in (("96 sessions", source), ("one file of chat rows", one_file)):
-        size = sum(path.stat().st_size for path in files(logs)) / 1e6
+    archive = folder / "archive"
+    archive.mkdir()
+    made.inspect(archive / "a.eval", megabytes * 12)
+    for what, logs, size in (
+        ("96 sessions", source, megabytes * 16),
+        ("one file of chat rows", one_file, megabytes * 12),
+        ("one archive of Inspect", archive, megabytes * 12),
+    ):
         row(
             f"{what}, {size:,.0f} MB: 2 processes over 1, over the same of a pure burn",
             f"{median_of(lambda place, logs=logs: scaling(place, logs), folder, rounds):.2f}",
         )
 
-    small = folder
-    for times in (5, 1):  # what comes after goes on with the smaller ones
-        small, big = small_and_big(folder / f"rows{times}", megabytes * times, small_files)
+    small = folder  # what comes after goes on with the last ones
+    for times, count in ((5, small_files // 10), (5, small_files), (1, small_files)):
+        small, big = small_and_big(folder / f"rows{times}-{count}", megabytes * times, count)
 
         def per_byte(place: Path, small: Path = small, big: Path = big) -> float:
             one = run(CONVERT, big, place / "big", 1)[1] / sum(p.stat().st_size for p in files(big))
@@ -214,8 +220,8 @@ def measure(folder: Path, megabytes: float, small_files: int, rounds: int) -> li
             return one / (many / sum(p.stat().st_size for p in files(small)))
 
         speed = median_of(per_byte, folder, rounds)
-        kilobytes = megabytes * times * 1000 / small_files
-        what = f"bytes per second of {small_files:,} files of {kilobytes:.0f} KB over one big one"
+        kilobytes = megabytes * times * 1000 / count
+        what = f"bytes per second of {count:,} files of {kilobytes:.0f} KB over one big one"
         row(what, f"{speed:.2f}")
 
     def again(place: Path) -> float:

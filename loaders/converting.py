@@ -20,7 +20,7 @@ from loaders.columns import frame_of_records
 from loaders.discovery import Found, PathLike, discover, pattern_of
 from loaders.errors import DerailError
 from loaders.planning import LOGS, OTHERS, Plan, Row, labels_as_json, plan
-from loaders.ranges import Range, ranges_of
+from loaders.ranges import Members, Range, ranges_of, ranges_of_members
 from loaders.reading import (
     Group,
     ProgressBar,
@@ -186,8 +186,8 @@ def _read(
     logs: list[tuple[int, Log, int]] = []
     for number, (group, size) in enumerate(zip(groups, sizes, strict=True)):
         log = Log(group[0].name, _parts(group[1]))
-        parts = [] if is_here else _in_ranges(group, size, per_shard)
-        logs += [(number, log._replace(lines=lines), per_shard) for lines in parts]
+        parts = () if is_here else _in_parts(group, size, per_shard)
+        logs += [(number, log._replace(only=part), per_shard) for part in parts]
         if not parts:
             logs.append((number, log, size))
     tasks: list[_Planned] = []
@@ -242,7 +242,7 @@ def _logs_of(planned: _Planned) -> Iterable[tuple[Log, int]]:
 
 
 def _bytes_of(log: Log, size: int) -> int:
-    return size if log.lines is None else log.lines.stop - log.lines.start
+    return size if log.only is None else log.only.weight
 
 
 def _written(folder: Path, task: Task) -> list[Row]:
@@ -260,16 +260,20 @@ def _bytes_per_shard(size_of_all: int) -> int:
     return _BYTES_PER_SHARD >> halvings
 
 
-def _in_ranges(group: Group, size: int, per_range: int) -> list[Range]:
-    """A long log in several ranges of its lines, where these are runs of their own; else none."""
+def _in_parts(group: Group, size: int, per_part: int) -> Sequence[Range | Members]:
+    """A long log in several ranges of its lines or members, where these are runs; else none."""
     chosen, sources, _ = group
-    if size < 2 * per_range or len(sources) > 1 or sources[0].member or not chosen.splits:
+    if size < 2 * per_part or len(sources) > 1 or sources[0].member:
         return []
     source = sources[0]
     with suppress(Exception):  # whatever is wrong with it, reading it whole will tell
-        if chosen.splits(source):
-            ranges = ranges_of(source.path, per_range)
-            return ranges if len(ranges) > 1 else []
+        parts: Sequence[Range | Members] = []
+        if chosen.splits and chosen.splits(source):
+            parts = ranges_of(source.path, per_part)
+        elif chosen.members and (members := chosen.members(source)):
+            parts = ranges_of_members(source, members, per_part)
+        source.release()
+        return parts if len(parts) > 1 else []
     return []
 
 
@@ -279,12 +283,12 @@ def _with_true_numbers(
     """The tasks as they should have been, now that all is read once, and those to be done (again).
 
     Runs are numbered through a file, so that a range must know how many stand before it; each line
-    was taken for one. Where lines need others, or so many have problems that not all are listed, the
+    or member was taken for one. Where lines need others, or so many have problems that not all are listed, the
     file is read as a whole.
     """
     ranges: dict[int, list[_Planned]] = {}
     for planned in tasks:
-        if planned[0].logs[0].lines is not None:
+        if planned[0].logs[0].only is not None:
             ranges.setdefault(planned[1][0], []).append(planned)
     instead: dict[str, _Planned | None] = {}
     for number, parts in ranges.items():
@@ -299,14 +303,14 @@ def _with_true_numbers(
         runs_before = 0
         for (task, _), row in zip(parts, written, strict=True):
             log = task.logs[0]
-            if log.lines is not None and log.lines.runs_before != runs_before:
-                true = log._replace(lines=log.lines._replace(runs_before=runs_before))
+            if log.only is not None and log.only.runs_before != runs_before:
+                true = log._replace(only=log.only._replace(runs_before=runs_before))
                 instead[task.name] = _planned(folder, _number_of(task), [(number, true)])
             runs_before += row["runs"]
         is_tied = any(row[LINES_DEPEND] for row in written)
         if is_tied or runs_before == 0 or problems > MAX_LISTED_PROBLEMS:
             first = parts[0][0]
-            whole = first.logs[0]._replace(lines=None)
+            whole = first.logs[0]._replace(only=None)
             instead |= dict.fromkeys(task.name for task, _ in parts)
             instead[first.name] = _planned(folder, _number_of(first), [(number, whole)])
     true_tasks = [instead.get(planned[0].name, planned) for planned in tasks]
@@ -332,7 +336,7 @@ def _task(folder: Path, number: int, logs: list[Log]) -> Task:
         [
             (SCHEMA_VERSION, LAYOUT, number, limits),
             [
-                (log.format, [(path.as_posix(), member) for path, member in log.parts], log.lines)
+                (log.format, [(path.as_posix(), member) for path, member in log.parts], log.only)
                 for log in logs
             ],
             state_of(files),

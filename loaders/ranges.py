@@ -1,14 +1,15 @@
-"""A long JSON Lines file in ranges of whole lines, for formats in which each line is a run of its own."""
+"""Long logs in parts that can be read alone: ranges of lines, or of an archive's members, that are runs."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from loaders.archives import is_packed
-from loaders.shares import next_share
+from loaders.shares import by_weight, next_share
 from loaders.sources import Source
 
 _PIECE = 1 << 20
@@ -28,6 +29,41 @@ class Range(NamedTuple):
     hash: str
     size: int
     changed: int
+
+    @property
+    def weight(self) -> int:
+        """Bytes to read."""
+        return self.stop - self.start
+
+
+class Members(NamedTuple):
+    """Some of an archive's members that are runs.
+
+    ``start`` and ``stop`` their numbers among these; ``runs_before`` runs that stand before them, at
+    first a guess; ``weight`` bytes to read; ``hash``, ``size`` and ``changed`` (ns) of the whole file.
+    """
+
+    start: int
+    stop: int
+    runs_before: int
+    weight: int
+    hash: str
+    size: int
+    changed: int
+
+
+class SourceOfMembers(Source):
+    """An archive of which only some members are read as runs, and which for all else is the archive."""
+
+    def __init__(self, path: Path, members: Members) -> None:
+        super().__init__(path)
+        self._range = members
+        self.runs_before = members.runs_before
+        self.hash = self.own_hash = members.hash
+
+    def share(self, members: Sequence[str]) -> Sequence[str]:
+        """Those in the range."""
+        return members[self._range.start : self._range.stop]
 
 
 class SourceOfLines(Source):
@@ -86,19 +122,41 @@ def ranges_of(path: Path, size: int) -> list[Range]:
                 lines_before.append(lines + _line_ends(piece[: newline + 1]))
             lines += _line_ends(piece)
             read += len(piece)
-    after = path.stat()
-    if (after.st_size, after.st_mtime_ns) != (
-        before.st_size,
-        before.st_mtime_ns,
-    ) or read != after.st_size:
+    if _has_changed(path, before) or read != before.st_size:
         return []
     if starts[-1] == read:
         del starts[-1]
     told = digest.hexdigest()
     return [
-        Range(start, stop, before_it, before_it, told, read, after.st_mtime_ns)
+        Range(start, stop, before_it, before_it, told, read, before.st_mtime_ns)
         for start, stop, before_it in zip(starts, [*starts[1:], read], lines_before, strict=False)
     ]
+
+
+def ranges_of_members(source: Source, members: Sequence[str], size: int) -> list[Members]:
+    """An archive's members in ranges, each of about ``size`` bytes; none where it changes meanwhile."""
+    before = source.path.stat()
+    weights = [source.archive.size(name) for name in members]
+    told = source.hash
+    if _has_changed(source.path, before):
+        return []
+    return [
+        Members(
+            numbers[0],
+            numbers[-1] + 1,
+            numbers[0],
+            sum(weights[number] for number in numbers),
+            told,
+            before.st_size,
+            before.st_mtime_ns,
+        )
+        for numbers in by_weight(weights, size)
+    ]
+
+
+def _has_changed(path: Path, before: os.stat_result) -> bool:
+    now = path.stat()
+    return (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns)
 
 
 def _line_ends(piece: bytes) -> int:

@@ -217,7 +217,7 @@ def collector_spared() -> Generator[None]:
 def weight_of(source: Source) -> int:
     """What reading a source costs, in bytes."""
     with suppress(OSError, UnreadableRecord):  # gone by now: reading it will say so
-        return source.size + _BYTES_PER_FILE
+        return source.unpacked_size + _BYTES_PER_FILE
     return 0
 
 

@@ -37,6 +37,8 @@ class Format:
     with another one; ``bundle(source)``, the key under which several files are one log;
     ``splits(source)``, true for JSON Lines of which each is a run, or none, whatever the others say,
     so that parts of a long file can be read alone (``source.ties_lines()`` where one needs another);
+    ``members(source)``, the names of an archive's members that are runs, where they can be read alone
+    (``read`` asks ``source.share`` which of them to read);
     ``IGNORED``, what of the raw log is left out of the tables: path (``loaders.leaves.matcher``) to
     the reason; ``EXCEPTIONS``, rules of ``tests/battery.py`` that it can't hold to, and why.
     """
@@ -50,6 +52,7 @@ class Format:
     companion: Callable[[Head], bool] | None
     bundle: Callable[[Source], str] | None
     splits: Callable[[Source], bool] | None = None
+    members: Callable[[Source], Sequence[str]] | None = None
     ignored: Mapping[str, str] = field(default_factory=dict[str, str])
     exceptions: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -77,6 +80,7 @@ def from_module(module: ModuleType, name: str | None = None) -> Format:
         getattr(parts, "companion", None),
         getattr(parts, "bundle", None),
         getattr(parts, "splits", None),
+        getattr(parts, "members", None),
         dict(getattr(parts, "IGNORED", {})),
         dict(getattr(parts, "EXCEPTIONS", {})),
     )

@@ -13,7 +13,7 @@ import polars as pl
 
 from loaders.builder import Builder, Frames, NotKept, files_of
 from loaders.columns import frame_of_records
-from loaders.ranges import Range, SourceOfLines
+from loaders.ranges import Members, Range, SourceOfLines, SourceOfMembers
 from loaders.reading import read_source
 from loaders.registry import Format, format_called
 from loaders.sources import Counted, Source
@@ -46,16 +46,18 @@ LINES_DEPEND = "lines_depend"
 
 
 class Log(NamedTuple):
-    """One log as another process finds it: the name of its format, its files, or lines of its file."""
+    """One log as another process finds it: the name of its format and its files, or ``only`` a part of one."""
 
     format: str
     parts: tuple[tuple[Path, str | None], ...]
-    lines: Range | None = None
+    only: Range | Members | None = None
 
     def sources(self) -> list[Source]:
         """The files as sources, for one that reads them."""
-        if self.lines is not None:
-            return [SourceOfLines(self.parts[0][0], self.lines)]
+        if isinstance(self.only, Range):
+            return [SourceOfLines(self.parts[0][0], self.only)]
+        if self.only is not None:
+            return [SourceOfMembers(self.parts[0][0], self.only)]
         return [Source(path, member) for path, member in self.parts]
 
 
@@ -114,8 +116,8 @@ class _Writer:
             parts = {source.path.as_posix() for source in sources}
             before, began = state_of(parts), time.time_ns()
             read_source(format_of(log.format), sources, builder, lost=lost.get(number))
-            if log.lines is not None:  # its hash is of the file as it was then
-                path, size, changed = sources[0].path, log.lines.size, log.lines.changed
+            if log.only is not None:  # its hash is of the file as it was then
+                path, size, changed = sources[0].path, log.only.size, log.only.changed
                 before = [{"path": path.as_posix(), "size": size, "changed": changed}]
             if state_of(parts) != before:
                 reason = "the file changed while it was read; convert again to have it as it is now"

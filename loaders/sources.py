@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, NamedTuple, cast
 
 from loaders.archives import (
+    MAX_RATIO,
     Damaged,
     ZipArchive,
     is_packed,
@@ -28,6 +29,8 @@ MAX_LISTED_PROBLEMS = 1_000
 """So many problems of one file are listed; the rest is counted."""
 _CHUNK = 1 << 18
 _SMALL = 1 << 20
+_ARCHIVES = frozenset((".eval", ".zip"))
+"""What archives are called; of a packed log by another name only the packed size is known."""
 
 
 class Problem(NamedTuple):
@@ -99,6 +102,15 @@ class Source:
         if self.member is not None:
             return self._container.size(self.member)
         return self.path.stat().st_size
+
+    @property
+    def unpacked_size(self) -> int:
+        """Bytes that are to be read: of an archive those of its members, as its directory says."""
+        if self.member is None and self.path.suffix in _ARCHIVES:
+            with suppress(OSError, UnreadableRecord):
+                archive = self._container
+                return min(sum(map(archive.size, archive.names)), MAX_RATIO * self.size)
+        return self.size
 
     @cached_property
     def hash(self) -> str:
@@ -388,6 +400,10 @@ class Source:
     def companions_read(self) -> set[str]:
         """Names of the files that were found beside this one."""
         return {companion.name for companion in self.companions}
+
+    def share(self, members: Sequence[str]) -> Sequence[str]:
+        """Of an archive's members that are runs those to be read: all, where no other process helps."""
+        return members
 
     def inside(self, member: str) -> Source:
         """A member of this source, which is an archive, as a source of its own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from test_store import assert_holds_its_word, assert_same
 
 import loaders
 from loaders import converting, shards
+from loaders.archives import ZipArchive
 from loaders.formats import sharegpt
 from loaders.ranges import SourceOfLines, ranges_of
 from loaders.sources import Source
@@ -185,3 +187,81 @@ def test_a_file_that_changes_after_it_was_cut_is_read_again_by_the_next_call(
     assert told.str.contains("changed while it was read").any()
     monkeypatch.setattr(converting, "ranges_of", ranges_of)
     assert_same(convert_split(path, tmp_path / "store", monkeypatch), loaders.load(path))
+
+
+# ---------------------------------------------------------------------- archives
+
+STUDY = Path(__file__).parent.parent / "sample_logs" / "study" / "all" / "planner-1" / "inspect"
+
+
+def archive(path: Path, changed: dict[str, bytes | None]) -> Path:
+    """The study's archive with some of its members changed, or left out."""
+    source = ZipArchive(STUDY / "none.eval")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.names:
+            data = changed.get(name, source.read(name))
+            if data is not None:
+                target.writestr(name, data)
+    return path
+
+
+def samples_of(path: Path) -> list[str]:
+    return [name for name in ZipArchive(path).names if name.startswith("samples/")]
+
+
+def test_a_large_archive_gives_the_same_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = archive(tmp_path / "a.eval", {})
+    runs = convert_split(path, tmp_path / "store", monkeypatch)
+    assert shards_of(tmp_path / "store") > 5
+    assert_same(runs, loaders.load(path))
+    assert runs.raw(runs.ids[20], 0) == loaders.load(path).raw(runs.ids[20], 0)
+
+
+def test_samples_that_are_no_runs_move_the_numbers_of_those_behind_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = samples_of(STUDY / "none.eval")
+    broken: dict[str, bytes | None] = {names[3]: b"[1]", names[20]: b'{"id": ', names[-1]: b""}
+    path = archive(tmp_path / "a.eval", broken)
+    runs = convert_split(path, tmp_path / "store", monkeypatch)
+    assert shards_of(tmp_path / "store") > 5
+    assert_same(runs, loaders.load(path))
+    assert runs.problems.collect().height >= 3
+
+
+@pytest.mark.parametrize("data", [None, b"{", b"\xff"])
+def test_what_is_wrong_with_an_archive_as_a_whole_is_said_once(
+    data: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = archive(tmp_path / "a.eval", {"header.json": data})
+    runs = convert_split(path, tmp_path / "store", monkeypatch)
+    assert shards_of(tmp_path / "store") == 1
+    assert runs.problems.collect().height == loaders.load(path).problems.collect().height >= 1
+    assert_same(runs, loaders.load(path))
+
+
+def test_an_archive_that_is_replaced_while_it_is_shared_out_is_read_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = archive(tmp_path / "a.eval", {})
+    names = samples_of(path)
+    find = converting.ranges_of_members
+
+    def find_and_change(*given: Any) -> Any:
+        found = find(*given)
+        archive(path, {names[5]: None})
+        return found
+
+    monkeypatch.setattr(converting, "ranges_of_members", find_and_change)
+    told = convert_split(path, tmp_path / "store", monkeypatch).problems.collect()["reason"]
+    assert any("changed while it was read" in reason for reason in told)
+    monkeypatch.setattr(converting, "ranges_of_members", find)
+    assert_same(convert_split(path, tmp_path / "store", monkeypatch), loaders.load(path))
+
+
+def test_an_archive_weighs_what_it_unpacks_to() -> None:
+    source = Source(STUDY / "none.eval")
+    unpacked = sum(map(source.archive.size, source.archive.names))
+    assert source.unpacked_size == unpacked > 4 * source.size

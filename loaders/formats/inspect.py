@@ -28,6 +28,7 @@ retry (their errors are in metadata).
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from loaders.builder import Builder
@@ -65,6 +66,7 @@ GIVES = ("thinking", "sent", "tools", "tokens", "outcome")
 LOGS_THINKING = "always"
 IGNORED = _inspect_ignored.IGNORED
 
+_HEADER = "header.json"
 _SAMPLE = re.compile(r"^samples/.+_epoch_\d+(?:\.json|/sample\.json)$", re.DOTALL)
 # fmt: off
 _TOLD_OF_SAMPLE = (
@@ -84,9 +86,21 @@ def sniff(head: Head) -> bool:
     if head.is_zip:
         members = set(head.members)
         return "_journal/start.json" in members or (
-            "header.json" in members and any(map(_SAMPLE.match, members))
+            _HEADER in members and any(map(_SAMPLE.match, members))
         )
     return {"version", "status", "eval"} <= head.keys and "run_id" in as_object(head.first["eval"])
+
+
+def members(source: Source) -> Sequence[str]:
+    """The samples, where nothing is to be said of the archive as a whole."""
+    if not source.head.is_zip or source.archive.damage or _HEADER not in source.archive:
+        return []
+    decode(source.archive.read(_HEADER))
+    return _samples(source)
+
+
+def _samples(source: Source) -> list[str]:
+    return [name for name in source.archive.names if _SAMPLE.match(name)]
 
 
 def read(source: Source, out: Builder) -> None:
@@ -106,7 +120,7 @@ def read(source: Source, out: Builder) -> None:
         out.problem(None, archive.damage)
     header = Eval(_header(source, out))
     with archive.reader() as read_member:
-        for member in filter(_SAMPLE.match, archive.names):
+        for member in source.share(_samples(source)):
             with out.record(member):
                 folder, is_chunked, _ = member.partition("/sample.json")
                 if is_chunked:
@@ -127,7 +141,7 @@ def _whole(member: str, data: bytes) -> Sample:
 
 def _header(source: Source, out: Builder) -> Object:
     """What the log says of the whole eval, from its end or, where it has none, from its start."""
-    for member in ("header.json", "_journal/start.json"):
+    for member in (_HEADER, "_journal/start.json"):
         if member not in source.archive:
             reason = f"no {member}: the eval was still running, crashed, or the archive is cut"
             out.problem(None, reason, "warning")
