@@ -211,7 +211,7 @@ def _read(
         for number, _ in done:
             bar.update(sum(_bytes_of(log, sizes[i]) for log, i in _logs_of(planned[number])))
 
-    with collector_spared(), progress_bar(sum(sizes), progress, "converting", unit="B") as bar:
+    with collector_spared(), progress_bar(sum(sizes), progress, "converting") as bar:
         write(tasks, bar)
         tasks, again = _with_true_numbers(folder, tasks)
         write(again, bar)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections import defaultdict
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,16 +183,19 @@ def _members(item: Found, problems: list[ProblemRow]) -> list[Found]:
 
 def _read_all(groups: list[Group], progress: bool | None, strict: bool) -> Iterator[Frames]:
     weights = [sum(weight_of(source) for source in sources) for _, sources, _ in groups]
-    in_parallel = not strict and sum(weights) >= _PARALLEL_FROM_BYTES and are_known(groups)
-    with progress_bar(len(groups), progress) as bar:
+    in_parallel = len(groups) > 1 and sum(weights) >= _PARALLEL_FROM_BYTES
+    in_parallel = in_parallel and not strict and are_known(groups)
+    with progress_bar(sum(weights), progress) as bar:
         if in_parallel:
             yield from _read_in_processes(groups, weights, bar)
         else:
             builder = Builder()
             with collector_spared():
-                for chosen, sources, _ in groups:
-                    read_source(chosen, sources, builder, strict)
-                    bar.update(1)
+                for (chosen, sources, _), weight in zip(groups, weights, strict=True):
+                    with bar.share(weight) as advance:
+                        for source in sources:
+                            source.advance = advance
+                        read_source(chosen, sources, builder, strict)
                 frames = builder.frames()
             yield frames
 
@@ -262,6 +265,7 @@ class _Batch(NamedTuple):
 
 
 def _read_in_processes(groups: list[Group], weights: list[int], bar: Any) -> Iterator[Frames]:
+    shares = [*by_weight(weights, _BATCH_BYTES)]
     batches = [
         _Batch(
             tuple(
@@ -269,13 +273,13 @@ def _read_in_processes(groups: list[Group], weights: list[int], bar: Any) -> Ite
                 for chosen, sources, _ in (groups[index] for index in indexes)
             )
         )
-        for indexes in by_weight(weights, _BATCH_BYTES)
+        for indexes in shares
     ]
     work = Work(_read_batch, lambda batch: len(batch.logs), _try_one)
     results: dict[int, Frames] = {}
     for number, frames in in_processes(work, batches):
         results[number] = frames
-        bar.update(len(batches[number].logs))
+        bar.update(sum(weights[index] for index in shares[number]))
     for number in range(len(batches)):
         yield results.pop(number)
 
@@ -324,9 +328,23 @@ class ProgressBar:
             count = self._done
         self._bar.update(count)
 
+    @contextmanager
+    def share(self, size: int) -> Generator[Callable[[int], None]]:
+        """So much is done at the end of this; what it gives is told how much of it is, on the way."""
+        left = size
+
+        def advance(count: int) -> None:
+            nonlocal left
+            count = min(count, left)  # unpacked it may be more than was known
+            left -= count
+            self.update(count)
+
+        yield advance
+        self.update(left)
+
 
 def progress_bar(
-    total: int, progress: bool | None, doing: str = "reading", unit: str = " logs"
+    total: int, progress: bool | None, doing: str = "reading", unit: str = "B"
 ) -> ProgressBar:
     """A bar that shows itself after a second; at once if ``progress``, never if that is False."""
     return ProgressBar(progress, total=total, unit=unit, desc=doing, unit_scale=unit == "B")

@@ -75,6 +75,8 @@ class Source:
         """Bytes of the lines given so far."""
         self.bytes_to_tell: int | None = None
         """After so many bytes no more lines are given, where a file is read twice that may grow."""
+        self.advance: Callable[[int], object] = int
+        """Is told how many bytes more were read, for whoever shows how far that is."""
         self.lines_before = self.runs_before = 0
         """Of the file, where only some of its lines are read."""
         self.lines_depend = False
@@ -177,6 +179,7 @@ class Source:
             return
         with self.open() as stream:
             while chunk := stream.read1(_CHUNK):
+                self.advance(len(chunk))
                 yield chunk
 
     def read_bytes(self) -> bytes:

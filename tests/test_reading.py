@@ -26,6 +26,7 @@ import loaders
 from loaders import LoadError, Trajectories, archives, reading, sources, workers
 from loaders.builder import Builder
 from loaders.formats import _template
+from loaders.reading import ProgressBar
 from loaders.schema import PROBLEMS, TABLES
 from loaders.sources import Source
 
@@ -671,6 +672,46 @@ def test_random_damage_never_crashes(seed: int, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(bytes(data[: chance.randrange(1, len(data) + 1)]))
     runs = load(tmp_path)
     assert len(runs) >= 1
+
+
+# ---------------------------------------------------------------------- progress
+
+
+class Told(ProgressBar):
+    """A bar that nobody sees, and what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__(False)
+        self.counts: list[int] = []
+
+    def update(self, count: int = 1) -> None:
+        self.counts.append(count)
+
+
+def test_a_share_is_done_at_its_end_whatever_was_said_on_the_way() -> None:
+    bar = Told()
+    for size, parts in ((100, [60, 70]), (50, []), (9, [3])):
+        with bar.share(size) as advance:
+            for part in parts:
+                advance(part)
+    assert bar.counts == [60, 40, 0, 50, 3, 6]
+
+
+def test_the_bar_moves_while_a_long_log_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chatter.write(tmp_path / "good.jsonl")
+    data = (tmp_path / "good.jsonl").read_bytes()
+    (tmp_path / "long.jsonl").write_bytes(data * (3 * sources._CHUNK * 4 // len(data)))
+    told = Told()
+    monkeypatch.setattr(
+        reading, "progress_bar", lambda total, *_: (told.counts.append(-total), told)[1]
+    )
+    load(tmp_path / "long.jsonl")
+    total = -told.counts[0]
+    moves = [count for count in told.counts[1:] if count]
+    assert sum(moves) == total > 2 << 20
+    assert max(moves) <= sources._CHUNK
 
 
 # ---------------------------------------------------------------------- Python's garbage collector

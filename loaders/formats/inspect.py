@@ -127,6 +127,7 @@ def read(source: Source, out: Builder) -> None:
                     sample = Sample.in_chunks(archive, folder)
                 else:
                     sample = _whole(member, read_member(member))
+                source.advance(archive.size(member))
                 _tell(out, header, sample)
 
 
