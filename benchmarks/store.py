@@ -168,7 +168,7 @@ def measure(folder: Path, megabytes: float, small_files: int, rounds: int) -> li
         for times in (1, 10):
             source = folder / f"{name.split()[0]}{times}"
             source.mkdir()
-            make(source / "a.jsonl", megabytes / 4 * times)
+            make(source / "a.jsonl", megabytes * times)
 
             def over_decoding(
                 place: Path, source: Path = source, key: str = f"{name}{times}"
@@ -178,10 +178,13 @@ def measure(folder: Path, megabytes: float, small_files: int, rounds: int) -> li
                 return cpu / run(DECODE, *files(source))[0]
 
             ratio = median_of(over_decoding, folder, rounds)
-            row(f"{name}, {times}x: CPU of bytes to store over typed decoding", f"{ratio:.1f}")
+            row(
+                f"{name}, {megabytes * times:g} MB: CPU of bytes to store over typed decoding",
+                f"{ratio:.1f}",
+            )
         small, large = peaks[f"{name}1"], peaks[f"{name}10"]
         row(
-            f"{name}: peak memory, MB, 1x and 10x",
+            f"{name}: peak memory, MB, for {megabytes:g} MB and ten times as much",
             f"{small:.0f}, {large:.0f} ({large / small:.2f})",
         )
 
