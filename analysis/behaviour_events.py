@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
-from analysis.neighbours import in_a_row, is_neighbour
+from analysis.neighbours import in_a_row, is_neighbour, with_room
 from analysis.parts import part_by_part
 from analysis.perturbations import detect
 from loaders import Trajectories
@@ -63,9 +63,8 @@ def explicit_errors(runs: Trajectories) -> pl.DataFrame:
 class Look(NamedTuple):
     """What is seen of a part of the runs.
 
-    ``events``: some columns that ``told`` has; ``wrong``: the ``explicit_errors``; both with ``base``, a
-    number of the run that leaves room for a step or a ``seq`` to be added: joins by one number take a
-    fifth of the time of joins by two columns.
+    ``events``: some columns that ``told`` has; ``wrong``: the ``explicit_errors``; both with ``base``, the
+    number of the run ``with_room``.
     """
 
     runs: Trajectories
@@ -75,8 +74,8 @@ class Look(NamedTuple):
 
     def with_base(self, table: pl.DataFrame) -> pl.DataFrame:
         """A table of these runs with the number of each row's run."""
-        number = self.ids.search_sorted(table["run"]).cast(pl.Int64)
-        return table.with_columns((number * (1 << 32)).alias("base"))
+        number = self.ids.search_sorted(table["run"])
+        return table.with_columns(with_room(pl.lit(number)).alias("base"))
 
 
 def look(part: Trajectories, wrong: pl.DataFrame | None = None, *needed: str) -> Look:

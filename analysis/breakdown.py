@@ -22,6 +22,7 @@ from analysis.divergence import first_divergence, together
 from analysis.event_study import event_study
 from analysis.exposures import exposures, groups_of, met_first, refuse_ever
 from analysis.hazard import hazard, person_period
+from analysis.neighbours import with_room
 from analysis.onset import onset
 from analysis.outcomes import columns, judged
 from analysis.results import Result, empty_members
@@ -294,7 +295,7 @@ def _trigger(
 
 def _pooled_across(rows: pl.LazyFrame, runs: pl.DataFrame) -> Estimate:
     tasks = runs.select("run", pl.col("task").rank("dense")).lazy()
-    stratum = pl.col("cell") * (1 << 32) + pl.col("step")
+    stratum = with_room(pl.col("cell")) + pl.col("step")
     alike = ["stratum", "task", "event", "exposed"]
     told = (
         rows.join(tasks, on="run")

@@ -9,6 +9,15 @@ from __future__ import annotations
 import polars as pl
 
 _RUN = pl.col("run")
+_ROOM = 1 << 32
+
+
+def with_room(number: pl.Expr) -> pl.Expr:
+    """The number of a run, times so much that its steps, or the ``seq`` of its events, can be added.
+
+    Joins and groups by the one number that gives take a third of the time of those by run and step.
+    """
+    return number.cast(pl.Int64) * _ROOM
 
 
 def is_neighbour(rows: int = 1, *of: str) -> pl.Expr:

@@ -9,6 +9,7 @@ from typing import Final
 import polars as pl
 
 from analysis.exposures import groups_of, met
+from analysis.neighbours import with_room
 from analysis.outcomes import columns, judged
 from analysis.parts import each_part, slices
 from loaders import Trajectories
@@ -136,7 +137,7 @@ def _counted(
     runs: Trajectories, people: pl.DataFrame, met: pl.DataFrame, bits: dict[str, tuple[int, int]]
 ) -> pl.DataFrame:
     """Of a part of the runs: calls by ``cell``, piece of the baseline and the bits of what they had met."""
-    people = people.with_columns(base=pl.int_range(pl.len()) * (1 << 32))
+    people = people.with_columns(base=with_room(pl.int_range(pl.len())))
     name, at = pl.col("exposure").cast(pl.String), (pl.col("base") + pl.col("step")).alias("at")
     words = {
         f"met_{word}": name.replace_strict(

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import cache, wraps
 from pathlib import Path
 from types import ModuleType
-from typing import Concatenate, ParamSpec
+from typing import Concatenate, Final, ParamSpec
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
@@ -16,6 +16,9 @@ import polars as pl
 
 from loaders import Trajectories
 from loaders.trajectories import stored_content
+
+_MOST_KEPT: Final = 8
+"""Results of one name for the same runs."""
 
 _Compute = Callable[[Trajectories], pl.DataFrame]
 Asked = ParamSpec("Asked")
@@ -86,7 +89,10 @@ def _place(
 
 
 def _keep(frame: pl.DataFrame, place: Path) -> None:
-    """Appears whole or not at all; what was kept of other contents of the store goes."""
+    """Appears whole or not at all; what was kept of other contents of the store goes, and what is oldest.
+
+    Of the same content there may be some, asked for in other ways or found by other versions of the rules.
+    """
     place.parent.mkdir(exist_ok=True)
     unfinished = place.with_name(f".{place.name}.{uuid4().hex[:12]}")
     try:
@@ -95,9 +101,14 @@ def _keep(frame: pl.DataFrame, place: Path) -> None:
     finally:
         unfinished.unlink(missing_ok=True)
     name, content, _ = place.name.split("-")
-    for other in place.parent.glob(f"{name}-*.parquet"):
-        if other.name.split("-")[1] != content:
-            other.unlink(missing_ok=True)
+    kept = sorted(place.parent.glob(f"{name}-*.parquet"), key=_age)
+    same = [other for other in kept if other.name.split("-")[1] == content]
+    for other in {*kept} - {*same[:_MOST_KEPT]}:
+        other.unlink(missing_ok=True)
+
+
+def _age(file: Path) -> float:
+    return -file.stat().st_mtime
 
 
 @cache

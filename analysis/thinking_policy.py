@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from analysis.neighbours import before, latest
+from analysis.neighbours import before, latest, with_room
 from analysis.outcomes import columns
 from analysis.parts import part_by_part
 from analysis.results import Result
@@ -202,8 +202,7 @@ def _call_fits() -> dict[str, pl.Expr]:
 
 def calls_and_turns(runs: Trajectories) -> pl.LazyFrame:
     """Steps with what was ``available``, of which ``before_turn`` and by the latest call that thought."""
-    # A number for each call: joins by one number take a third of the time of those by run and step.
-    numbered = runs.trajectories.select("run", base=pl.int_range(pl.len()) * (1 << 32))
+    numbered = runs.trajectories.select("run", base=with_room(pl.int_range(pl.len())))
     at = (pl.col("base") + pl.col("step")).alias("at")
     events = runs.events.filter(pl.col("step").is_not_null())
     thinking = (

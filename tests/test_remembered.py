@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import polars as pl
@@ -150,3 +151,21 @@ def test_how_runs_ended_is_no_part_of_what_is_kept(store: Path) -> None:
     assert found["runs"].item() == 0
     assert behaviour.premature_stops(labelled)["premature_stop"].null_count() == len(runs)
     assert kept(store) == before
+
+
+def test_of_what_older_rules_found_only_some_stays(store: Path) -> None:
+    perturbations.detect(loaders.scan(store))
+    found = store / "found" / kept(store)[0]
+    name, content, _ = found.name.split("-")
+    found.unlink()
+    older = [found.with_name(f"{name}-{content}-{number:016x}.parquet") for number in range(20)]
+    for number, path in enumerate(older):
+        path.write_bytes(b"")
+        os.utime(path, (number, number))
+    other = found.with_name(f"another-{content}-0.parquet")
+    other.write_bytes(b"")
+    perturbations.detect(loaders.scan(store))
+    left = {*kept(store)}
+    assert {found.name, other.name, older[-1].name} <= left
+    assert older[0].name not in left
+    assert len(left) == remembered._MOST_KEPT + 1
