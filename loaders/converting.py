@@ -20,14 +20,13 @@ from loaders.columns import frame_of_records
 from loaders.discovery import Found, PathLike, discover, pattern_of
 from loaders.errors import DerailError
 from loaders.planning import LOGS, OTHERS, Plan, Row, labels_as_json, plan
+from loaders.progress import ProgressBar, progress_bar
 from loaders.ranges import Members, Range, ranges_of, ranges_of_members
 from loaders.reading import (
     Group,
-    ProgressBar,
     are_known,
     collector_spared,
     labelled,
-    progress_bar,
     weight_of,
 )
 from loaders.registry import choose

@@ -11,8 +11,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, NamedTuple, cast
 
+from loaders import archives
 from loaders.archives import (
-    MAX_RATIO,
     Damaged,
     ZipArchive,
     is_packed,
@@ -105,13 +105,13 @@ class Source:
             return self._container.size(self.member)
         return self.path.stat().st_size
 
-    @property
+    @cached_property
     def unpacked_size(self) -> int:
         """Bytes that are to be read: of an archive those of its members, as its directory says."""
         if self.member is None and self.path.suffix in _ARCHIVES:
             with suppress(OSError, UnreadableRecord):
                 archive = self._container
-                return min(sum(map(archive.size, archive.names)), MAX_RATIO * self.size)
+                return min(sum(map(archive.size, archive.names)), archives.MAX_RATIO * self.size)
         return self.size
 
     @cached_property

@@ -26,7 +26,7 @@ import loaders
 from loaders import LoadError, Trajectories, archives, reading, sources, workers
 from loaders.builder import Builder
 from loaders.formats import _template
-from loaders.reading import ProgressBar
+from loaders.progress import ProgressBar
 from loaders.schema import PROBLEMS, TABLES
 from loaders.sources import Source
 
@@ -751,8 +751,8 @@ def cost_of_importing(*names: str) -> float:
     )
     command = [sys.executable, "-c", script, *names]
     # Compiling is not part of it: by default Python keeps what it compiled.
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    told = subprocess.run(command, capture_output=True, text=True, check=True, env=kept)
+    keeps = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+    told = subprocess.run(command, capture_output=True, text=True, check=True, env=keeps)
     return float(told.stdout)
 
 
