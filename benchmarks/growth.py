@@ -32,7 +32,8 @@ import polars as pl
 import loaders
 from loaders.archives import ZipArchive, is_packed
 from loaders.builder import Builder
-from loaders.reading import grouped, read_source
+from loaders.logs import read_source
+from loaders.reading import grouped
 from loaders.registry import Format
 from loaders.sources import Source
 

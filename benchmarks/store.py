@@ -70,6 +70,19 @@ if __name__ == "__main__":
         peak = next(line.split()[1] for line in file if line.startswith("VmHWM"))
     print(wall, cpu, peak)
 """
+LOAD = """
+import sys, time
+src, processes = sys.argv[1:3]
+import loaders
+from loaders import reading, workers
+loaders.available()
+if __name__ == "__main__":
+    reading._PARALLEL_FROM_BYTES = 0 if processes == "2" else 1 << 60
+    workers.cores = lambda: 2
+    started = time.monotonic()
+    loaders.load(src, progress=False)
+    print(time.monotonic() - started)
+"""
 BURN = """
 import sys, time
 started = time.monotonic()
@@ -190,8 +203,11 @@ def measure(folder: Path, megabytes: float, small_files: int, rounds: int) -> li
 
     source = many_sessions(folder / "sessions", megabytes * 16, 96)
 
-    def scaling(place: Path, source: Path = source) -> float:
-        one, two = run(CONVERT, source, place / "1", 1)[0], run(CONVERT, source, place / "2", 2)[0]
+    def scaling(place: Path, source: Path, into_memory: bool) -> float:
+        if into_memory:
+            one, two = run(LOAD, source, 1)[0], run(LOAD, source, 2)[0]
+        else:
+            one, two = (run(CONVERT, source, place / n, n)[0] for n in "12")
         burn = run(BURN, 30_000_000)[0]
         both = [subprocess.Popen([sys.executable, "-c", BURN, "30000000"], stdout=-1) for _ in "12"]
         burns = [float(p.communicate()[0]) for p in both]
@@ -208,10 +224,15 @@ def measure(folder: Path, megabytes: float, small_files: int, rounds: int) -> li
         ("one file of chat rows", one_file, megabytes * 12),
         ("one archive of Inspect", archive, megabytes * 12),
     ):
-        row(
-            f"{what}, {size:,.0f} MB: 2 processes over 1, over the same of a pure burn",
-            f"{median_of(lambda place, logs=logs: scaling(place, logs), folder, rounds):.2f}",
-        )
+        for into, memory in (("into a store", False), ("into memory", True)):
+
+            def ratio_of(place: Path, logs: Path = logs, memory: bool = memory) -> float:
+                return scaling(place, logs, memory)
+
+            row(
+                f"{what}, {size:,.0f} MB {into}: 2 processes over 1, over the same of a pure burn",
+                f"{median_of(ratio_of, folder, rounds):.2f}",
+            )
 
     small = folder  # what comes after goes on with the last ones
     for times, count in ((5, small_files // 10), (5, small_files), (1, small_files)):

@@ -15,8 +15,9 @@ from loaders.discovery import PathLike
 from loaders.errors import LoadError, UnreadableRecord
 from loaders.experiment import Cells, experiment, is_empty, leaves_of
 from loaders.leaves import Leaf, Node, Tree, as_pattern, matcher
+from loaders.logs import Group, read_source
 from loaders.progress import progress_bar
-from loaders.reading import Group, grouped, read_source
+from loaders.reading import grouped
 from loaders.redact import redact_text
 from loaders.sources import Source
 

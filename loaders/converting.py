@@ -19,22 +19,16 @@ from loaders import archives
 from loaders.columns import frame_of_records
 from loaders.discovery import Found, PathLike, discover, pattern_of
 from loaders.errors import DerailError
+from loaders.logs import Log, are_known, collector_spared, logs_of, weight_of
 from loaders.planning import LOGS, OTHERS, Plan, Row, labels_as_json, plan
 from loaders.progress import ProgressBar, progress_bar
-from loaders.ranges import Members, Range, ranges_of, ranges_of_members
-from loaders.reading import (
-    Group,
-    are_known,
-    collector_spared,
-    labelled,
-    weight_of,
-)
+from loaders.ranges import Told, true_parts
+from loaders.reading import labelled
 from loaders.registry import choose
 from loaders.schema import SCHEMA_VERSION, TRAJECTORIES
 from loaders.shards import (
     LINES_DEPEND,
     RUNS_PER_SHARD,
-    Log,
     Task,
     state_of,
     try_log,
@@ -42,7 +36,6 @@ from loaders.shards import (
 )
 from loaders.shares import by_weight
 from loaders.snapshots import publish_snapshot
-from loaders.sources import MAX_LISTED_PROBLEMS
 from loaders.stores import (
     LAYOUT,
     SHARDS,
@@ -182,13 +175,7 @@ def _read(
     is_here = executor is None and sum(sizes) < _IN_THIS_PROCESS_BELOW
     is_here = is_here or not are_known(groups)
     per_shard = _BYTES_PER_SHARD if is_here else _bytes_per_shard(sum(sizes))
-    logs: list[tuple[int, Log, int]] = []
-    for number, (group, size) in enumerate(zip(groups, sizes, strict=True)):
-        log = Log(group[0].name, _parts(group[1]))
-        parts = () if is_here else _in_parts(group, size, per_shard)
-        logs += [(number, log._replace(only=part), per_shard) for part in parts]
-        if not parts:
-            logs.append((number, log, size))
+    logs = logs_of(groups, sizes, per_shard, in_parts=not is_here)
     tasks: list[_Planned] = []
     weights = [weight for _, _, weight in logs]
     for batch in by_weight(weights, per_shard, is_shared=not is_here):
@@ -259,59 +246,29 @@ def _bytes_per_shard(size_of_all: int) -> int:
     return _BYTES_PER_SHARD >> halvings
 
 
-def _in_parts(group: Group, size: int, per_part: int) -> Sequence[Range | Members]:
-    """A long log in several ranges of its lines or members, where these are runs; else none."""
-    chosen, sources, _ = group
-    if size < 2 * per_part or len(sources) > 1 or sources[0].member:
-        return []
-    source = sources[0]
-    with suppress(Exception):  # whatever is wrong with it, reading it whole will tell
-        parts: Sequence[Range | Members] = []
-        if chosen.splits and chosen.splits(source):
-            parts = ranges_of(source.path, per_part)
-        elif chosen.members and (members := chosen.members(source)):
-            parts = ranges_of_members(source, members, per_part)
-        source.release()
-        return parts if len(parts) > 1 else []
-    return []
-
-
 def _with_true_numbers(
     folder: Path, tasks: list[_Planned]
 ) -> tuple[list[_Planned], list[_Planned]]:
-    """The tasks as they should have been, now that all is read once, and those to be done (again).
-
-    Runs are numbered through a file, so that a range must know how many stand before it; each line
-    or member was taken for one. Where lines need others, or so many have problems that not all are listed, the
-    file is read as a whole.
-    """
-    ranges: dict[int, list[_Planned]] = {}
-    for planned in tasks:
-        if planned[0].logs[0].only is not None:
-            ranges.setdefault(planned[1][0], []).append(planned)
+    """The tasks as they should have been, now that all is read once, and those to be done (again)."""
+    tasks_of: dict[int, list[Task]] = {}
+    for task, numbers in tasks:
+        if task.logs[0].only is not None:
+            tasks_of.setdefault(numbers[0], []).append(task)
     instead: dict[str, _Planned | None] = {}
-    for number, parts in ranges.items():
-        written = [_written(folder, task)[0] for task, _ in parts]
-        problems = sum(
-            pl.scan_parquet(folder / SHARDS / task.name / "problems.parquet")
-            .select(pl.len())
-            .collect()
-            .item()
-            for task, _ in parts
+    for number, of_log in tasks_of.items():
+        parts = [task.logs[0].only for task in of_log]
+        true = true_parts(
+            [part for part in parts if part], [_told(folder, task) for task in of_log]
         )
-        runs_before = 0
-        for (task, _), row in zip(parts, written, strict=True):
-            log = task.logs[0]
-            if log.only is not None and log.only.runs_before != runs_before:
-                true = log._replace(only=log.only._replace(runs_before=runs_before))
-                instead[task.name] = _planned(folder, _number_of(task), [(number, true)])
-            runs_before += row["runs"]
-        is_tied = any(row[LINES_DEPEND] for row in written)
-        if is_tied or runs_before == 0 or problems > MAX_LISTED_PROBLEMS:
-            first = parts[0][0]
-            whole = first.logs[0]._replace(only=None)
-            instead |= dict.fromkeys(task.name for task, _ in parts)
-            instead[first.name] = _planned(folder, _number_of(first), [(number, whole)])
+        for task, part, true_part in zip(of_log, parts, true or [None] * len(parts), strict=True):
+            if true_part is None:  # the first task reads the log as a whole
+                instead[task.name] = None
+            elif true_part != part:
+                log = task.logs[0]._replace(only=true_part)
+                instead[task.name] = _planned(folder, _number_of(task), [(number, log)])
+        if true is None:
+            whole = of_log[0].logs[0]._replace(only=None)
+            instead[of_log[0].name] = _planned(folder, _number_of(of_log[0]), [(number, whole)])
     true_tasks = [instead.get(planned[0].name, planned) for planned in tasks]
     return (
         [planned for planned in true_tasks if planned is not None],
@@ -319,12 +276,14 @@ def _with_true_numbers(
     )
 
 
+def _told(folder: Path, task: Task) -> Told:
+    problems = pl.scan_parquet(folder / SHARDS / task.name / "problems.parquet")
+    row = _written(folder, task)[0]
+    return Told(row["runs"], problems.select(pl.len()).collect().item(), row[LINES_DEPEND])
+
+
 def _number_of(task: Task) -> int:
     return task.first_run // RUNS_PER_SHARD
-
-
-def _parts(sources: Iterable[Any]) -> tuple[tuple[Path, str | None], ...]:
-    return tuple((source.path, source.member) for source in sources)
 
 
 def _task(folder: Path, number: int, logs: list[Log]) -> Task:

@@ -18,7 +18,7 @@ from loaders.builder import Builder, Frames, files_of
 from loaders.errors import UnreadableRecord
 from loaders.jsontext import decode
 from loaders.leaves import Leaf, Node, Tree, as_pattern, matcher
-from loaders.reading import Group, read_source
+from loaders.logs import Group, read_source
 from loaders.redact import redact_object, redact_text
 from loaders.registry import Format
 from loaders.sources import Source

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -16,6 +16,7 @@ import polars as pl
 
 from loaders.builder import short_id
 from loaders.schema import PROBLEMS
+from loaders.sources import Counted
 
 LINKED = (
     "run",
@@ -27,6 +28,8 @@ LINKED = (
     "source_pos",
     "format",
 )
+
+_COUNTS = {"once": pl.String, "often": pl.String, "times": pl.Int64}
 
 Calls = Callable[[pl.Series], pl.DataFrame]
 """Gives the tool calls (``run seq call_id``) of the runs whose numbers it is given."""
@@ -206,3 +209,23 @@ def _places(source: str) -> Iterator[str]:
     """A source and the folders around it, from the inside out."""
     yield source
     yield from (str(folder) for folder in PurePosixPath(source).parents)
+
+
+def with_counts(problems: pl.DataFrame, counted: Mapping[int, Counted]) -> pl.DataFrame:
+    """Problems with how to say how often each was, where it was counted, which ``counted_together`` adds up."""
+    times = [counted.get(place) for place in range(problems.height)]
+    columns = {name: [one and getattr(one, name) for one in times] for name in Counted._fields}
+    return problems.hstack(pl.DataFrame(columns, schema=_COUNTS))
+
+
+def counted_together(told: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Problems of several readings, ``with_counts``; what was counted in parts of a file is told once."""
+    empty = pl.DataFrame(schema={**PROBLEMS, **_COUNTS})
+    rows = pl.concat([empty, *told], how="diagonal").with_row_index("place")
+    same = ("source", "format", "often")
+    counted = rows.filter(pl.col("often").is_not_null()).group_by(same, maintain_order=True)
+    together = counted.agg(pl.exclude("times").first(), pl.col("times").sum())
+    reasons = [str(Counted(*row)) for row in together.select(*Counted._fields).iter_rows()]
+    together = together.with_columns(reason=pl.Series(reasons, dtype=pl.String))
+    rest = rows.filter(pl.col("often").is_null())
+    return pl.concat([rest, together.select(rest.columns)]).sort("place").drop("place")

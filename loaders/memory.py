@@ -12,9 +12,9 @@ from typing import Any, cast
 import msgspec
 import polars as pl
 
-from loaders.discovery import Found
+from loaders.discovery import Found, Labels
 from loaders.errors import LoadError
-from loaders.reading import Labels, load_found
+from loaders.reading import load_found
 from loaders.registry import choose
 from loaders.sources import MemorySource
 from loaders.trajectories import Trajectories, check_labels

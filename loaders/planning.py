@@ -10,7 +10,8 @@ import msgspec
 import polars as pl
 
 from loaders.discovery import Found, Labels
-from loaders.reading import Group, Kinds, sort_out
+from loaders.logs import Group
+from loaders.reading import Kinds, sort_out
 from loaders.registry import Format
 from loaders.schema import PROBLEMS
 from loaders.shards import LOGS_OF_A_SHARD, state_of

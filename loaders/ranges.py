@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
 from loaders.archives import is_packed
 from loaders.shares import by_weight, next_share
-from loaders.sources import Source
+from loaders.sources import MAX_LISTED_PROBLEMS, Source
 
 _PIECE = 1 << 20
 
@@ -50,6 +52,32 @@ class Members(NamedTuple):
     hash: str
     size: int
     changed: int
+
+
+Part = Range | Members
+
+
+class Told(NamedTuple):
+    """What came of a part: how many runs and problems, and whether its lines need those of others."""
+
+    runs: int
+    problems: int
+    lines_depend: bool
+
+
+def true_parts(parts: Sequence[Part], told: Sequence[Told]) -> Sequence[Part] | None:
+    """The parts of a log as they should have been read, now that all are read once.
+
+    Runs are numbered through a log, so that a part must know how many stand before it; each line or
+    member was taken for one. None where lines need others, there is no run, or so many problems that
+    not all are listed: then the log is to be read as a whole.
+    """
+    is_tied = any(one.lines_depend for one in told)
+    problems, runs = sum(one.problems for one in told), sum(one.runs for one in told)
+    if is_tied or not runs or problems > MAX_LISTED_PROBLEMS:
+        return None
+    before = accumulate((one.runs for one in told), initial=0)
+    return [part._replace(runs_before=count) for part, count in zip(parts, before, strict=False)]
 
 
 class SourceOfMembers(Source):
@@ -152,6 +180,14 @@ def ranges_of_members(source: Source, members: Sequence[str], size: int) -> list
         )
         for numbers in by_weight(weights, size)
     ]
+
+
+def has_changed_since(path: Path, part: Part) -> bool:
+    """Whether a file is another one than when its parts were found."""
+    with suppress(OSError):
+        now = path.stat()
+        return (now.st_size, now.st_mtime_ns) != (part.size, part.changed)
+    return True
 
 
 def _has_changed(path: Path, before: os.stat_result) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 from collections import defaultdict
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 
@@ -24,20 +23,16 @@ from loaders.linking import (
     tools_of_all,
     unread_companions,
 )
+from loaders.logs import Group, are_known, collector_spared, raise_first, read_source, weight_of
+from loaders.parallel import read_in_processes, shared_out
 from loaders.progress import ProgressBar, progress_bar
-from loaders.registry import Alike, Format, choose, format_called, formats, recognise
+from loaders.registry import Alike, Format, choose, formats, recognise
 from loaders.schema import PROBLEMS, TABLES
-from loaders.shares import by_weight
 from loaders.sources import Source
 from loaders.trajectories import Trajectories, check_labels, with_labels
-from loaders.workers import Lost, Work, in_processes
 
-_PARALLEL_FROM_BYTES = 192 << 20
-_BATCH_BYTES = 32 << 20
-_BYTES_PER_FILE = 16 << 10
-"""What reading one more file costs, in bytes that could be read in that time."""
-
-Group = tuple[Format, list[Source], Labels]
+_PARALLEL_FROM_BYTES = 128 << 20
+"""Of less, processes take as long to start as they save on two cores."""
 ProblemRow = tuple[str, str | None, str, str, str | None, str | None]
 
 
@@ -55,7 +50,8 @@ def load(
     column), or a list of these; all of them may go on inside zip archives. ``format``: a name out of
     ``available()``, or a module of your own, where detection by content is not wanted. ``strict``:
     raise at the first thing that can't be read. ``progress``: show a bar; by default for anything
-    that takes more than a second.
+    that takes more than a second. From 128 MB on a process for each core reads, a long file whose lines are
+    runs or an archive of Inspect in parts; for what memory does not hold there is ``convert``.
 
     Returns ``Trajectories``. What could not be read is in its ``problems``: file, position, reason.
 
@@ -84,7 +80,7 @@ def load_found(
     """What ``load`` does with the sources that it found; ``what`` they are called in an error."""
     kinds = sort_out(found, candidates, named)
     if strict:
-        _raise_first(kinds.problems)
+        raise_first(kinds.problems)
     groups = list(kinds.groups.values())
     tables = assemble(_read_all(groups, progress, strict), kinds.problems, kinds.companions)
     if tables["trajectories"].is_empty():
@@ -183,119 +179,24 @@ def _members(item: Found, problems: list[ProblemRow]) -> list[Found]:
 
 def _read_all(groups: list[Group], progress: bool | None, strict: bool) -> Iterator[Frames]:
     weights = [sum(weight_of(source) for source in sources) for _, sources, _ in groups]
-    in_parallel = len(groups) > 1 and sum(weights) >= _PARALLEL_FROM_BYTES
-    in_parallel = in_parallel and not strict and are_known(groups)
+    in_parallel = sum(weights) >= _PARALLEL_FROM_BYTES and not strict and are_known(groups)
     with progress_bar(sum(weights), progress) as bar:
-        if in_parallel:
-            yield from _read_in_processes(groups, weights, bar)
+        shared = shared_out(groups, weights) if in_parallel else []
+        if len(shared) > 1:
+            yield from read_in_processes(shared, bar.update)
         else:
-            builder = Builder()
-            with collector_spared():
-                for (chosen, sources, _), weight in zip(groups, weights, strict=True):
-                    with bar.share(weight) as advance:
-                        for source in sources:
-                            source.advance = advance
-                        read_source(chosen, sources, builder, strict)
-                frames = builder.frames()
-            yield frames
+            yield _read_here(groups, weights, bar, strict)
 
 
-@contextmanager
-def collector_spared() -> Generator[None]:
-    """For as long as this lasts Python's garbage collector searches only what is new.
-
-    It would else go through all that the process has imported and made before, again and again while
-    rows are made. That is left as it was afterwards.
-    """
-    if gc.get_freeze_count():  # somebody else has set objects apart, who may rely on it
-        yield
-        return
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
-def weight_of(source: Source) -> int:
-    """What reading a source costs, in bytes."""
-    with suppress(OSError, UnreadableRecord):  # gone by now: reading it will say so
-        return source.unpacked_size + _BYTES_PER_FILE
-    return 0
-
-
-def are_known(groups: list[Group]) -> bool:
-    """Whether other processes know the formats too; a module of the user's own they might not."""
-    return all(formats().get(chosen.name) is chosen for chosen, _, _ in groups)
-
-
-def read_source(
-    chosen: Format,
-    parts: list[Source],
-    builder: Builder,
-    strict: bool = False,
-    lost: str | None = None,
-) -> None:
-    """Read one log; whatever goes wrong becomes a problem and what came before it is kept.
-
-    With ``strict`` the first error is raised as ``LoadError`` instead. ``lost``: why it is not to be
-    read at all.
-    """
-    source = parts[0]
-    source.parts = tuple(parts)
-    known_problems = len(builder.problem_rows)
-    builder.begin(source, chosen.name, chosen.logs_thinking)
-    if lost is not None:
-        builder.problem(None, lost)
-    else:
-        with builder.record(None):
-            chosen.read(source, builder)
-    is_whole = not (source.lines_before or source.runs_before)
-    if builder.runs_in_source == 0 and not builder.has_problem(source) and is_whole:
-        builder.problem(None, f"recognised as {chosen.name}, but there is no run in it", "warning")
-    builder.end()
-    if strict:
-        _raise_first(builder.problem_rows[known_problems:])
-
-
-class _Batch(NamedTuple):
-    """Logs that one process reads: the format of each by name, and its files."""
-
-    logs: tuple[tuple[str, tuple[tuple[Path, str | None], ...]], ...]
-
-
-def _read_in_processes(
-    groups: list[Group], weights: list[int], bar: ProgressBar
-) -> Iterator[Frames]:
-    shares = [*by_weight(weights, _BATCH_BYTES)]
-    batches = [
-        _Batch(
-            tuple(
-                (chosen.name, tuple((part.path, part.member) for part in sources))
-                for chosen, sources, _ in (groups[index] for index in indexes)
-            )
-        )
-        for indexes in shares
-    ]
-    work = Work(_read_batch, lambda batch: len(batch.logs), _try_one)
-    results: dict[int, Frames] = {}
-    for number, frames in in_processes(work, batches):
-        results[number] = frames
-        bar.update(sum(weights[index] for index in shares[number]))
-    for number in range(len(batches)):
-        yield results.pop(number)
-
-
-def _read_batch(batch: _Batch, lost: Lost) -> Frames:
+def _read_here(groups: list[Group], weights: list[int], bar: ProgressBar, strict: bool) -> Frames:
     builder = Builder()
-    for number, (name, parts) in enumerate(batch.logs):
-        sources = [Source(path, member) for path, member in parts]
-        read_source(format_called(name), sources, builder, lost=lost.get(number))
-    return builder.frames()
-
-
-def _try_one(batch: _Batch, number: int) -> None:
-    _read_batch(_Batch(batch.logs[number : number + 1]), {})
+    with collector_spared():
+        for (chosen, sources, _), weight in zip(groups, weights, strict=True):
+            with bar.share(weight) as advance:
+                for source in sources:
+                    source.advance = advance
+                read_source(chosen, sources, builder, strict)
+        return builder.frames()
 
 
 # ---------------------------------------------------------------------- put together
@@ -378,12 +279,6 @@ def labelled(runs: pl.DataFrame, labels_of: Iterable[tuple[str, Labels]]) -> pl.
 
 
 # ---------------------------------------------------------------------- say what went wrong
-
-
-def _raise_first(problems: Iterable[tuple[Any, ...]]) -> None:
-    for source, position, severity, reason, *_ in problems:
-        if severity == "error":
-            raise LoadError(f"{source}{f' at {position}' if position else ''}: {reason}")
 
 
 def nothing_readable(what: str, problems: pl.DataFrame) -> str:

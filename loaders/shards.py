@@ -13,8 +13,8 @@ import polars as pl
 
 from loaders.builder import Builder, Frames, NotKept, files_of
 from loaders.columns import frame_of_records
-from loaders.ranges import Members, Range, SourceOfLines, SourceOfMembers
-from loaders.reading import read_source
+from loaders.linking import with_counts
+from loaders.logs import Log, read_source
 from loaders.registry import Format, format_called
 from loaders.sources import Counted, Source
 from loaders.stores import KEYED, new_folder, write_frame
@@ -43,22 +43,6 @@ reading began.
 
 LINES_DEPEND = "lines_depend"
 """In the file of a shard's logs beside these: whether lines that were read alone need others."""
-
-
-class Log(NamedTuple):
-    """One log as another process finds it: the name of its format and its files, or ``only`` a part of one."""
-
-    format: str
-    parts: tuple[tuple[Path, str | None], ...]
-    only: Range | Members | None = None
-
-    def sources(self) -> list[Source]:
-        """The files as sources, for one that reads them."""
-        if isinstance(self.only, Range):
-            return [SourceOfLines(self.parts[0][0], self.only)]
-        if self.only is not None:
-            return [SourceOfMembers(self.parts[0][0], self.only)]
-        return [Source(path, member) for path, member in self.parts]
 
 
 class Task(NamedTuple):
@@ -173,12 +157,10 @@ class _Writer:
             log_of_file.get(source, log_of_problem[place] if place < len(log_of_problem) else 0)
             for place, source in enumerate(problems["source"])
         ]
-        times = [counted.get(place) for place in range(problems.height)]
-        columns = {"log": owners}
-        columns |= {name: [one and getattr(one, name) for one in times] for name in Counted._fields}
-        schema = {"log": pl.Int64, "once": pl.String, "often": pl.String, "times": pl.Int64}
         rest = {
-            "problems": problems.hstack(pl.DataFrame(columns, schema=schema)),
+            "problems": with_counts(problems, counted).with_columns(
+                log=pl.Series(owners, dtype=pl.Int64)
+            ),
             "spawns": self._numbered(frames["spawns"]),
             "callers": self._numbered(frames["callers"]),
             "tools": frames["tools"],

@@ -15,6 +15,7 @@ from loaders.errors import LoadError
 from loaders.linking import (
     LINKED,
     copies,
+    counted_together,
     linked,
     problems_with_copies,
     renamed,
@@ -23,7 +24,6 @@ from loaders.linking import (
 )
 from loaders.reading import calls_of, labelled, nothing_readable
 from loaders.schema import CALLERS, PROBLEMS, SPAWNS, TOOLS, TRAJECTORIES
-from loaders.sources import Counted
 from loaders.stores import (
     SHARDS,
     Manifest,
@@ -200,7 +200,7 @@ def _problems(
                 pl.lit(None, pl.String).alias("trajectory_id"),
             ),
             pl.DataFrame([*unread], schema=PROBLEMS, orient="row"),
-            _counted_together(told),
+            counted_together(told).select(*PROBLEMS),
         ]
     )
 
@@ -208,21 +208,6 @@ def _problems(
 def _alive_problems(folder: Path, shard: _Shard) -> pl.DataFrame:
     frame = pl.read_parquet(folder / SHARDS / shard.name / "problems.parquet")
     return frame.filter(pl.col("log").is_in(shard.logs)).drop("log")
-
-
-def _counted_together(told: list[pl.DataFrame]) -> pl.DataFrame:
-    """Problems of shards; what says how often something was so in a file says it of all its shards."""
-    counts = {"once": pl.String, "often": pl.String, "times": pl.Int64}
-    empty = pl.DataFrame(schema={**PROBLEMS, **counts})
-    rows = pl.concat([empty, *told], how="diagonal").with_row_index("place")
-    same = ("source", "format", "often")
-    counted = rows.filter(pl.col("often").is_not_null()).group_by(same, maintain_order=True)
-    together = counted.agg(pl.exclude("times").first(), pl.col("times").sum())
-    reasons = [str(Counted(*row)) for row in together.select(*Counted._fields).iter_rows()]
-    together = together.with_columns(reason=pl.Series(reasons, dtype=pl.String))
-    rest = rows.filter(pl.col("often").is_null())
-    whole = pl.concat([rest, together.select(rest.columns)]).sort("place")
-    return whole.select(*PROBLEMS)
 
 
 def _companions(others: pl.DataFrame) -> dict[str, str]:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
+import tempfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from test_store import assert_holds_its_word, assert_same
 
 import loaders
-from loaders import converting, shards
+from loaders import converting, logs, parallel, reading, shards
 from loaders.archives import ZipArchive
 from loaders.formats import sharegpt
 from loaders.ranges import SourceOfLines, ranges_of
 from loaders.sources import Source
+from loaders.workers import in_processes
 
 
 def row(number: int, chance: random.Random) -> dict[str, Any]:
@@ -39,16 +43,55 @@ def rows(count: int) -> list[str]:
     return [json.dumps(row(number, chance), ensure_ascii=False) for number in range(count)]
 
 
-def convert_split(path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> loaders.Trajectories:
-    monkeypatch.setattr(converting, "_BYTES_PER_SHARD", 80_000)
-    with ThreadPoolExecutor(2) as executor:
-        runs = loaders.convert(path, store, executor=executor, progress=False)
-    assert_holds_its_word(runs)
-    return runs
+class InParts:
+    """Reads long logs in parts, into memory or into a store; ``count`` how many shares it read at last."""
+
+    def __init__(self, how: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.how, self.store, self.count = how, folder / "store", 0
+        monkeypatch.setattr(converting, "_BYTES_PER_SHARD", 80_000)
+        monkeypatch.setattr(reading, "_PARALLEL_FROM_BYTES", 0)
+        monkeypatch.setattr(parallel, "_BYTES_PER_SHARE", 20_000)
+        monkeypatch.setattr(parallel, "_BYTES_FOR_A_FILE", 3_000)
+        self.patch = monkeypatch
+
+    def read(self, path: Path) -> loaders.Trajectories:
+        with ThreadPoolExecutor(2) as executor:
+            if self.how == "convert":
+                runs = loaders.convert(path, self.store, executor=executor, progress=False)
+                assert_holds_its_word(runs)
+                self.count = len(list((self.store / "shards").iterdir()))
+                return runs
+
+            def counted(work: Any, shares: list[Any]) -> Any:
+                self.count = len(shares) or self.count
+                return in_processes(work, shares, executor)
+
+            self.patch.setattr(parallel, "in_processes", counted)
+            return loaders.load(path, progress=False)
+
+    def whole(self, path: Path) -> loaders.Trajectories:
+        self.patch.setattr(reading, "_PARALLEL_FROM_BYTES", 1 << 60)
+        try:
+            return loaders.load(path, progress=False)
+        finally:
+            self.patch.setattr(reading, "_PARALLEL_FROM_BYTES", 0)
 
 
-def shards_of(store: Path) -> int:
-    return len(list((store / "shards").iterdir()))
+@pytest.fixture(params=["convert", "load"])
+def parts(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> InParts:
+    return InParts(request.param, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InParts:
+    return InParts("load", tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InParts:
+    return InParts("convert", tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -76,19 +119,19 @@ def test_ranges_are_whole_lines_and_together_the_file(lines: list[str], tmp_path
 
 
 def test_a_long_file_gives_the_same_in_ranges(
-    lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lines: list[str], tmp_path: Path, parts: InParts
 ) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("\ufeff" + "\n".join(lines) + "\n")
-    runs = convert_split(path, tmp_path / "store", monkeypatch)
-    assert shards_of(tmp_path / "store") > 5
-    assert_same(runs, loaders.load(path))
+    runs = parts.read(path)
+    assert parts.count > 5
+    assert_same(runs, parts.whole(path))
     middle = runs.ids[200]
-    assert runs.raw(middle, 0) == loaders.load(path).raw(middle, 0)
+    assert runs.raw(middle, 0) == parts.whole(path).raw(middle, 0)
 
 
 def test_lines_that_are_no_runs_move_the_numbers_of_those_behind_them(
-    lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: InParts
 ) -> None:
     key = "sk-ant-api03-" + "a1B2" * 24
     for place in (50, 51, 220, 399):
@@ -102,13 +145,22 @@ def test_lines_that_are_no_runs_move_the_numbers_of_those_behind_them(
     lines[333] = '{"neither": "a row"}'
     path = tmp_path / "a.jsonl"
     path.write_text("\n".join(lines))
-    runs = convert_split(path, tmp_path / "store", monkeypatch)
-    assert shards_of(tmp_path / "store") > 5
-    loaded = loaders.load(path)
+    runs = parts.read(path)
+    assert parts.count > 5
+    loaded = parts.whole(path)
     assert_same(runs, loaded)
     reasons = loaded.problems.collect()["reason"].to_list()
     assert "credentials redacted in 3 values of text" in reasons
     assert any("3 times" in reason for reason in reasons)
+
+
+def test_a_store_reads_no_part_again_that_it_has(
+    lines: list[str], tmp_path: Path, stored: InParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines[50] = ""
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(lines))
+    runs = stored.read(path)
     read_source, read = shards.read_source, []
 
     def spy(*given: Any, **options: Any) -> None:
@@ -116,16 +168,16 @@ def test_lines_that_are_no_runs_move_the_numbers_of_those_behind_them(
         read_source(*given, **options)
 
     monkeypatch.setattr(shards, "read_source", spy)
-    assert convert_split(path, tmp_path / "store", monkeypatch).ids == runs.ids
+    assert stored.read(path).ids == runs.ids
     assert not read  # nothing is new
     lines.append(lines[0])
     path.write_text("\n".join(lines))
-    assert_same(convert_split(path, tmp_path / "store", monkeypatch), loaders.load(path))
+    assert_same(stored.read(path), stored.whole(path))
 
 
 @pytest.mark.parametrize("kind", ["messages", "calls", "many problems", "nothing"])
 def test_what_turns_out_to_hang_together_is_read_as_a_whole(
-    kind: str, lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, lines: list[str], tmp_path: Path, parts: InParts
 ) -> None:
     reply = {"choices": [{"message": {"role": "assistant", "content": "hi"}}]}
     if kind == "messages":
@@ -142,17 +194,17 @@ def test_what_turns_out_to_hang_together_is_read_as_a_whole(
         lines[0] = '{"messages": [{"role": "user", "content": "cut'
     path = tmp_path / "a.jsonl"
     path.write_text("\n".join(lines))
-    whole = loaders.load(path) if kind != "nothing" else None
+    whole = parts.whole(path) if kind != "nothing" else None
     if whole is None:
         with pytest.raises(loaders.LoadError, match="Nothing could be read"):
-            convert_split(path, tmp_path / "store", monkeypatch)
+            parts.read(path)
     else:
-        assert_same(convert_split(path, tmp_path / "store", monkeypatch), whole)
-        assert shards_of(tmp_path / "store") == 1
+        assert_same(parts.read(path), whole)
+        assert parts.count == 1
 
 
 def test_files_beside_it_and_other_formats_with_a_row_on_each_line(
-    lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lines: list[str], tmp_path: Path, parts: InParts
 ) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()
@@ -165,13 +217,13 @@ def test_files_beside_it_and_other_formats_with_a_row_on_each_line(
     ]
     (folder / "d.jsonl").write_text("\n".join(json.dumps({"conversations": one}) for one in said))
     assert sharegpt.splits(Source(folder / "d.jsonl"))
-    runs = convert_split(folder, tmp_path / "store", monkeypatch)
-    assert_same(runs, loaders.load(folder))
-    assert shards_of(tmp_path / "store") > 12
+    runs = parts.read(folder)
+    assert_same(runs, parts.whole(folder))
+    assert parts.count > 12
 
 
 def test_a_file_that_changes_after_it_was_cut_is_read_again_by_the_next_call(
-    lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: InParts
 ) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("\n".join(lines))
@@ -181,12 +233,67 @@ def test_a_file_that_changes_after_it_was_cut_is_read_again_by_the_next_call(
         path.write_text("\n".join([*lines, lines[3]]))
         return found
 
-    monkeypatch.setattr(converting, "ranges_of", cut_and_change)
-    first = convert_split(path, tmp_path / "store", monkeypatch)
+    monkeypatch.setattr(logs, "ranges_of", cut_and_change)
+    first = stored.read(path)
     told = first.problems.collect()["reason"]
     assert told.str.contains("changed while it was read").any()
-    monkeypatch.setattr(converting, "ranges_of", ranges_of)
-    assert_same(convert_split(path, tmp_path / "store", monkeypatch), loaders.load(path))
+    monkeypatch.setattr(logs, "ranges_of", ranges_of)
+    assert_same(stored.read(path), stored.whole(path))
+
+
+def test_what_changes_before_its_parts_are_put_together_is_read_anew(
+    lines: list[str], tmp_path: Path, loaded: InParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(lines))
+
+    def cut_and_change(*given: Any) -> Any:
+        found = ranges_of(*given)
+        path.write_text("\n".join([*lines[1:], lines[3]]))
+        return found
+
+    monkeypatch.setattr(logs, "ranges_of", cut_and_change)
+    runs = loaded.read(path)
+    assert loaded.count == 1
+    assert_same(runs, loaded.whole(path))
+
+
+def test_without_room_for_files_tables_come_another_way(
+    lines: list[str], tmp_path: Path, loaded: InParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(lines))
+    full = []
+
+    def write(*given: Any, **options: Any) -> None:
+        full.append(given)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pl.DataFrame, "write_ipc", write)
+    assert_same(loaded.read(path), loaded.whole(path))
+    assert loaded.count > 5
+    assert len(full) > 5
+
+
+def test_parts_leave_nothing_behind(
+    lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loaded: InParts
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(lines))
+    seen: set[str] = set()
+    read_ipc = pl.read_ipc
+
+    def seen_by(path: Path) -> pl.DataFrame:
+        seen.update(file.name for file in scratch.rglob("*.arrow"))
+        return read_ipc(path)
+
+    monkeypatch.setattr(pl, "read_ipc", seen_by)
+    loaded.read(path)
+    assert len(seen) > 5
+    assert not [*scratch.iterdir()]
 
 
 # ---------------------------------------------------------------------- archives
@@ -209,56 +316,54 @@ def samples_of(path: Path) -> list[str]:
     return [name for name in ZipArchive(path).names if name.startswith("samples/")]
 
 
-def test_a_large_archive_gives_the_same_in_parts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_archive_gives_the_same_in_parts(tmp_path: Path, parts: InParts) -> None:
     path = archive(tmp_path / "a.eval", {})
-    runs = convert_split(path, tmp_path / "store", monkeypatch)
-    assert shards_of(tmp_path / "store") > 5
-    assert_same(runs, loaders.load(path))
-    assert runs.raw(runs.ids[20], 0) == loaders.load(path).raw(runs.ids[20], 0)
+    runs = parts.read(path)
+    assert parts.count > 5
+    assert_same(runs, parts.whole(path))
+    assert runs.raw(runs.ids[20], 0) == parts.whole(path).raw(runs.ids[20], 0)
 
 
 def test_samples_that_are_no_runs_move_the_numbers_of_those_behind_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, parts: InParts
 ) -> None:
     names = samples_of(STUDY / "none.eval")
     broken: dict[str, bytes | None] = {names[3]: b"[1]", names[20]: b'{"id": ', names[-1]: b""}
     path = archive(tmp_path / "a.eval", broken)
-    runs = convert_split(path, tmp_path / "store", monkeypatch)
-    assert shards_of(tmp_path / "store") > 5
-    assert_same(runs, loaders.load(path))
+    runs = parts.read(path)
+    assert parts.count > 5
+    assert_same(runs, parts.whole(path))
     assert runs.problems.collect().height >= 3
 
 
 @pytest.mark.parametrize("data", [None, b"{", b"\xff"])
 def test_what_is_wrong_with_an_archive_as_a_whole_is_said_once(
-    data: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: bytes | None, tmp_path: Path, parts: InParts
 ) -> None:
     path = archive(tmp_path / "a.eval", {"header.json": data})
-    runs = convert_split(path, tmp_path / "store", monkeypatch)
-    assert shards_of(tmp_path / "store") == 1
-    assert runs.problems.collect().height == loaders.load(path).problems.collect().height >= 1
-    assert_same(runs, loaders.load(path))
+    runs = parts.read(path)
+    assert parts.count <= 1
+    assert runs.problems.collect().height == parts.whole(path).problems.collect().height >= 1
+    assert_same(runs, parts.whole(path))
 
 
 def test_an_archive_that_is_replaced_while_it_is_shared_out_is_read_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: InParts
 ) -> None:
     path = archive(tmp_path / "a.eval", {})
     names = samples_of(path)
-    find = converting.ranges_of_members
+    find = logs.ranges_of_members
 
     def find_and_change(*given: Any) -> Any:
         found = find(*given)
         archive(path, {names[5]: None})
         return found
 
-    monkeypatch.setattr(converting, "ranges_of_members", find_and_change)
-    told = convert_split(path, tmp_path / "store", monkeypatch).problems.collect()["reason"]
+    monkeypatch.setattr(logs, "ranges_of_members", find_and_change)
+    told = stored.read(path).problems.collect()["reason"]
     assert any("changed while it was read" in reason for reason in told)
-    monkeypatch.setattr(converting, "ranges_of_members", find)
-    assert_same(convert_split(path, tmp_path / "store", monkeypatch), loaders.load(path))
+    monkeypatch.setattr(logs, "ranges_of_members", find)
+    assert_same(stored.read(path), stored.whole(path))
 
 
 def test_an_archive_weighs_what_it_unpacks_to() -> None:

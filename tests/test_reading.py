@@ -23,7 +23,7 @@ from budget import at_most
 from test_archives import zip_by_hand, zip_of, zstd_zip
 
 import loaders
-from loaders import LoadError, Trajectories, archives, reading, sources, workers
+from loaders import LoadError, Trajectories, archives, logs, parallel, reading, sources, workers
 from loaders.builder import Builder
 from loaders.formats import _template
 from loaders.progress import ProgressBar
@@ -558,20 +558,20 @@ def test_reading_in_processes_gives_the_same_tables(
     (tmp_path / "more.zip").write_bytes(zip_of({f"{n}.json": dojo(n).encode() for n in (50, 51)}))
     serial = load(tmp_path)
     monkeypatch.setattr(reading, "_PARALLEL_FROM_BYTES", 1)
-    monkeypatch.setattr(reading, "_BATCH_BYTES", 8 * reading._BYTES_PER_FILE)
+    monkeypatch.setattr(parallel, "_BYTES_PER_SHARE", 8 * logs._BYTES_PER_FILE)
     batches: list[int] = []
-    in_processes = reading.in_processes
+    in_processes = parallel.in_processes
 
     def counted(work: Any, tasks: Any) -> Iterator[Any]:
         batches.extend(len(task.logs) for task in tasks)
         return in_processes(work, tasks)
 
-    monkeypatch.setattr(reading, "in_processes", counted)
-    parallel = load(tmp_path)
+    monkeypatch.setattr(parallel, "in_processes", counted)
+    by_others = load(tmp_path)
     assert sum(batches) == 44
     assert len(batches) > 4
     for name, table in tables_of(serial).items():
-        assert table.equals(tables_of(parallel)[name]), name
+        assert table.equals(tables_of(by_others)[name]), name
 
 
 def test_formats_of_the_users_own_are_read_in_this_process(
@@ -579,7 +579,7 @@ def test_formats_of_the_users_own_are_read_in_this_process(
 ) -> None:
     chatter.write(tmp_path / "a.jsonl")
     monkeypatch.setattr(reading, "_PARALLEL_FROM_BYTES", 1)
-    monkeypatch.setattr(reading, "_read_in_processes", None)
+    monkeypatch.setattr(reading, "read_in_processes", None)
     assert len(load(tmp_path, format=_template)) == 1
 
 

@@ -16,8 +16,9 @@ import pytest
 from conftest import ROOT
 
 import loaders
-from loaders import DerailError, LoadError, Trajectories, converting, reading, shards
+from loaders import DerailError, LoadError, Trajectories, converting, shards
 from loaders.formats import _template
+from loaders.logs import _BYTES_PER_FILE as BYTES_PER_FILE
 from loaders.schema import TABLES
 
 SAMPLES = [
@@ -64,7 +65,7 @@ def convert(src: Any, store: Path, **options: Any) -> Trajectories:
 
 
 def small_shards(monkeypatch: pytest.MonkeyPatch, files: int = 3) -> None:
-    monkeypatch.setattr(converting, "_BYTES_PER_SHARD", files * reading._BYTES_PER_FILE)
+    monkeypatch.setattr(converting, "_BYTES_PER_SHARD", files * BYTES_PER_FILE)
 
 
 @pytest.fixture
