@@ -98,6 +98,8 @@ class Head:
         line, newline, rest = self._text.partition(b"\n")
         if not newline and not self.is_whole:
             return None, False
+        if newline and line.rstrip() in (b"{", b"["):  # one value over many lines
+            return None, False
         try:
             value = decode(line)
         except UnreadableRecord:

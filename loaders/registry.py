@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import re
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from loaders.builder import Builder
 from loaders.errors import LoadError, UnreadableRecord
 from loaders.heads import Head
 from loaders.sources import Source
+from loaders.values import is_array
 
 GIVES = ("thinking", "sent", "tools", "tokens", "outcome")
 """What a format's logs can hold: thinking; what was sent back; tool definitions; tokens; outcome."""
@@ -231,28 +231,19 @@ def _asked_all(source: Source, head: Head, candidates: Sequence[Format], named: 
     return Verdict(None, reason="no known format")
 
 
-_DIGITS = bytes.maketrans(b"123456789", b"000000000")
-_MARKS = re.compile(
-    rb'"(?:(?:type|role|kind|object|source|class_)"\s*+:\s*+"[^"\\]{0,40}|[\w.$-]{1,64}"\s*+:\s*+["{\[\dtfn-])'
-)
-"""A key with the first letter of its value, or a value that names what it stands in."""
-
-
 def _look_of(head: Head) -> Hashable:
-    """What formats tell themselves by, of a small JSON file: its names, keys and kinds of values.
+    """By what a JSON file resembles those of the same kind: how its name ends, its layout and its keys.
 
-    None where not all of the file is in sight: how it goes on may decide.
+    None where these are too little to go by. It only says whose question to ask first: no two formats
+    say yes to a file, but for those that are told apart by asking all of them about the first such one.
     """
-    if not head.is_whole or head.data.lstrip()[:1] not in (b"{", b"["):
+    if not head.keys or head.is_zip or head.is_database:
         return None
-    place = "/".join(head.name.split("/")[-2:])
-    marks = _MARKS.findall(head.data)
-    return (
-        place.encode("utf-8", "surrogatepass").translate(_DIGITS),
-        head.is_json_lines,
-        tuple(marks[:4]),
-        frozenset(marks),
-    )
+    ends = head.filename.partition(".")[2].translate(_DIGITS)
+    return ends, head.is_json_lines, is_array(head.value), head.keys
+
+
+_DIGITS = str.maketrans("123456789", "000000000")
 
 
 def _is_still_true(known: Verdict, head: Head) -> bool:

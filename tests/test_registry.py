@@ -281,9 +281,11 @@ def test_a_source_that_looks_like_another_is_asked_by_its_format_only(tmp_path: 
     assert asked == ["b"]
     assert verdict('{"b": "no log"}') is None  # looks like one, but its format says no
     assert asked == ["b", "a", "b", "c"]
-    for other in ('{"b": 1}', '{"b": "log", "d": 1}', '{"b": "log"}' + " " * 20_000):
+    assert verdict('{"b": "log"}' + " " * 20_000) == "b"  # not all in sight, and asked all the same
+    assert asked == ["b"]
+    for other in ('{"b": "log", "d": 1}', '[{"b": "log"}]', '{"b": "log"}\n{"b": "log"}'):
         assert verdict(other) == "b"
-        assert asked == ["a", "b", "c"]  # another kind of value, another key, not all in sight
+        assert asked == ["a", "b", "c"]  # another key, another layout
     assert verdict('{"b": "log", "c": "log"}') is None
     assert verdict('{"b": "log", "c": "more"}') is None  # claimed by two: never taken for known
     assert asked == ["a", "b", "c"]
