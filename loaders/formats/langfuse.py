@@ -16,7 +16,8 @@ from typing import Any
 from loaders.builder import Builder
 from loaders.dialects.span_attributes import Attributes, fill, flat, note_rest
 from loaders.dialects.span_messages import Message, as_value, messages_of, text_of
-from loaders.dialects.spans import Span, tell_traces
+from loaders.dialects.span_runs import tell_traces
+from loaders.dialects.spans import Span
 from loaders.formats._langfuse_ignored import PATHS
 from loaders.heads import Head
 from loaders.sources import Source

@@ -18,7 +18,8 @@ from loaders.builder import Builder
 from loaders.dialects import anthropic, langchain, openai_chat, responses
 from loaders.dialects.span_attributes import Attributes, fill
 from loaders.dialects.span_messages import Message, Part, as_value, messages_of, text_of
-from loaders.dialects.spans import Span, tell_traces
+from loaders.dialects.span_runs import tell_traces
+from loaders.dialects.spans import Span
 from loaders.formats import _mlflow_ignored
 from loaders.heads import Head
 from loaders.rows import metadata_of, unfolded

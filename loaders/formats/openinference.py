@@ -14,7 +14,8 @@ from typing import Any
 from loaders.builder import Builder
 from loaders.dialects import span_ignored
 from loaders.dialects.span_attributes import ASIDES, Attributes, fill, flat, note_rest
-from loaders.dialects.spans import Span, tell_traces
+from loaders.dialects.span_runs import tell_traces
+from loaders.dialects.spans import Span
 from loaders.heads import Head
 from loaders.sources import Source
 from loaders.values import Object, as_array, as_name, as_object, as_text, as_time, is_array
