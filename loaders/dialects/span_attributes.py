@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from loaders.dialects.span_messages import Message, Part, as_value, id_of, messages_of, text_of
+from loaders.dialects.span_messages import id_of, messages_of, text_of
+from loaders.dialects.span_named import Attributes, Events, Named, flat
+from loaders.dialects.span_said import Known, Message, Part, Said, are_told_apart, as_value
 from loaders.dialects.spans import Span
 from loaders.values import (
     Object,
@@ -23,8 +25,7 @@ from loaders.values import (
     is_object,
 )
 
-Attributes = dict[str, tuple[Any, str]]
-"""Values of attributes by their full names, each with its place in the record."""
+__all__ = ["ASIDES", "Attributes", "Events", "fill", "flat", "kind_of", "note_rest", "usage_of"]
 
 _AGENT_KINDS = ("AGENT", "agent", "invoke_agent")
 _TOOL_KINDS = ("TOOL", "tool", "execute_tool")
@@ -101,61 +102,11 @@ _TOLD_BELOW = (
     *("model_request_parameters.", "logfire.json_schema", "gcp.vertex.agent.llm_re", "events."),
     "gcp.vertex.agent.tool_",
 )
-_DEEPEST = 12
 _MANY_REPLIES = 4
 _SESSION = ("gen_ai.conversation.id", "session.id", "service.name")
 
 
-def flat(attributes: Any, pos: str, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Attributes by their full names; objects inside them are more of the same."""
-    for key, value in as_object(attributes).items():
-        name, place = f"{prefix}{key}", f"{pos}/{key.replace('~', '~0').replace('/', '~1')}"
-        yield name, (value, place)
-        if is_object(value) and depth < 6:
-            yield from flat(value, place, f"{name}.", depth + 1)
-
-
-def indexed(attributes: Attributes, prefix: str) -> list[tuple[Any, str]]:
-    """Values under ``prefix.0``, ``prefix.1``, ... put together, each with a place of its own."""
-    return [(value, place) for _, value, place in _numbered(attributes, prefix)]
-
-
-def _numbered(attributes: Attributes, prefix: str) -> list[tuple[int, Any, str]]:
-    start = f"{prefix}."
-    found: dict[int, Object] = {}
-    places: dict[int, str] = {}
-    for key, (value, place) in attributes.items():
-        if not key.startswith(start):
-            continue
-        number, _, rest = key[len(start) :].partition(".")
-        if not number.isdecimal() or len(number) > 9:
-            continue
-        if key.endswith("content") or int(number) not in places:
-            places[int(number)] = place
-        holder, names = found.setdefault(int(number), {}), rest.split(".")
-        for name in names[:-1]:
-            inner = holder.setdefault(name, {})
-            holder = inner if is_object(inner) else {}
-        holder.setdefault(names[-1], value)
-    return [(n, _with_lists(found[n]), places[n]) for n in sorted(found)]
-
-
-def _listed(attributes: Attributes, name: str) -> list[Any]:
-    """Values of an array, which stands there whole or indexed."""
-    whole = as_array(attributes[name][0]) if name in attributes else []
-    return whole or [value for value, _ in indexed(attributes, name)]
-
-
-def _with_lists(value: Any, depth: int = 0) -> Any:
-    """The same value with arrays where an object's keys are numbers."""
-    if not is_object(value) or depth > 20:
-        return value
-    if value and all(key.isdecimal() and len(key) < 10 for key in value):
-        return [_with_lists(value[key], depth + 1) for key in sorted(value, key=int)]
-    return {key: _with_lists(inner, depth + 1) for key, inner in value.items()}
-
-
-def fill(span: Span, attributes: Attributes, events: list[tuple[str, Attributes, str]]) -> None:
+def fill(span: Span, attributes: Attributes, events: Events, known: Known) -> None:
     """Put what a span's attributes and events say into the span."""
     span.kind = kind_of(attributes) if span.kind == "other" else span.kind
     for key in _SESSION:
@@ -175,29 +126,34 @@ def fill(span: Span, attributes: Attributes, events: list[tuple[str, Attributes,
     elif span.kind == "tool":
         _fill_tool(span, attributes)
     elif span.kind == "model":
-        _fill_model(span, attributes, events)
+        _fill_model(span, Named(attributes, known), events)
     elif span.kind == "aside":
         span.aside = (as_text(_get(attributes, _KIND_IN[0])) or span.aside or "").lower() or None
-        _fill_aside(span, attributes)
+        _fill_aside(span, Named(attributes, known))
 
 
-def note_rest(
-    span: Span, attributes: Attributes, events: list[tuple[str, Attributes, str]]
-) -> None:
+def note_rest(span: Span, attributes: Attributes, events: Events, known: Known) -> None:
     """Keep what else a span's attributes and events say, for the metadata of its run."""
+    is_agent = span.kind == "agent"
     for name, (value, _) in attributes.items():
-        is_told = name in _TOLD_WHOLE or name.startswith(_TOLD_BELOW)
-        if span.kind == "agent" and name in _PROVIDERS:
+        is_told = known.by_name(name, _is_told)
+        if is_agent and name in _PROVIDERS:
             is_told = False  # an agent's is the name of its framework
         if not is_told and not is_object(value):
             span.rest.append((name, value))
     for name, of_event, _ in events:
+        if name.startswith("gen_ai."):
+            continue
         facts = {key: value for key, (value, _) in of_event.items() if not is_object(value)}
         message = facts.get("exception.message")
         if name == "exception" and message != span.error:
             span.rest.append(("exception.message", message))
-        elif name != "exception" and not name.startswith("gen_ai."):
+        elif name != "exception":
             span.rest.append(("events", {"name": name, **facts}))
+
+
+def _is_told(name: str) -> bool:
+    return name in _TOLD_WHOLE or name.startswith(_TOLD_BELOW)
 
 
 def kind_of(attributes: Attributes) -> str:
@@ -241,10 +197,11 @@ def _fill_tool(span: Span, attributes: Attributes) -> None:
             span.output = text_of(inner["response"] if is_wrapped else value)
 
 
-def _fill_aside(span: Span, attributes: Attributes) -> None:
+def _fill_aside(span: Span, named: Named) -> None:
     """What was searched or judged and what came of it: documents, or else its output."""
+    attributes = named.attributes
     span.arguments = _get(attributes, *_INPUTS) if span.arguments is None else span.arguments
-    documents = [value for key in _DOCUMENTS for value in _listed(attributes, key)]
+    documents = [value for key in _DOCUMENTS for value in named.listed(key)]
     if span.output is None and documents:
         span.output = as_json(documents)
     elif span.output is None and "output.value" in attributes:
@@ -252,37 +209,32 @@ def _fill_aside(span: Span, attributes: Attributes) -> None:
         span.output = text_of(value)
 
 
-def _fill_model(
-    span: Span, attributes: Attributes, events: list[tuple[str, Attributes, str]]
-) -> None:
-    request = span.request or _messages(attributes, _REQUESTS, "user")
-    request = request or _of_events(events, is_reply=False)
-    request = request or _messages(attributes, ("events", "input.value"), "user")
-    raw = _as_raw(request, attributes, "input.value", "user")
+def _fill_model(span: Span, named: Named, events: Events) -> None:
+    attributes, known = named.attributes, named.known
+    request = span.request or named.messages(_REQUESTS, "user")
+    request = request or _of_events(events, known, is_reply=False)
+    request = request or named.messages(("events", "input.value"), "user")
+    raw = _as_raw(request, named, "input.value", "user")
     request, span.is_raw = raw or request, raw is not None
     system, place = attributes.get("gen_ai.system_instructions", (None, ""))
-    if system and not any(message.role == "system" for message in request):
-        request = [*_one(messages_of(as_value(system), place, "system")), *request]
+    if system and not any(message.said.role == "system" for message in request):
+        request = [*_one(messages_of(known.value(system), place, "system")), *request]
     span.request = request or None
-    reply = span.reply or _messages(attributes, _REPLIES, "assistant")
-    reply = reply or _of_events(events, is_reply=True)
-    reply = reply or _messages(attributes, ("output.value",), "assistant")
-    reply = _as_raw(reply, attributes, "output.value", "assistant") or reply
+    reply = span.reply or named.messages(_REPLIES, "assistant")
+    reply = reply or _of_events(events, known, is_reply=True)
+    reply = reply or named.messages(("output.value",), "assistant")
+    reply = _as_raw(reply, named, "output.value", "assistant") or reply
     span.reply = _joined(reply, attributes) if len(reply) > _MANY_REPLIES else reply
-    defined = as_array(as_value(_get(attributes, "gen_ai.tool.definitions")))
-    flat_tools = (value for value, _ in indexed(attributes, "llm.request.functions"))
-    in_llm = map(as_object, _listed(attributes, "llm.tools"))
-    schemas = (as_value(as_object(tool.get("tool")).get("json_schema")) for tool in in_llm)
-    span.tools = span.tools or [*defined, *flat_tools, *schemas, *_of_pydantic_ai(attributes)]
+    span.tools = span.tools or _offered(named)
     span.columns = {**usage_of(attributes), **span.columns}
     span.columns.setdefault("model", as_text(_get(attributes, *_MODELS)))
-    finish = as_value(_get(attributes, "gen_ai.response.finish_reasons"))
+    finish = known.value(_get(attributes, "gen_ai.response.finish_reasons"))
     if is_array(finish) and finish and isinstance(finish[0], str):
         span.columns.setdefault("stop_reason", finish[0])
-    elif named := as_text(_get(attributes, "llm.finish_reason")):
-        span.columns.setdefault("stop_reason", named)
+    elif named_reason := as_text(_get(attributes, "llm.finish_reason")):
+        span.columns.setdefault("stop_reason", named_reason)
     span.provider = span.provider or as_text(_get(attributes, *_PROVIDERS))
-    given = as_value(_get(attributes, "llm.invocation_parameters"))
+    given = known.value(_get(attributes, "llm.invocation_parameters"))
     asked = {
         key.removeprefix("gen_ai.request."): value
         for key, (value, _) in attributes.items()
@@ -291,105 +243,81 @@ def _fill_model(
     span.params = span.params or {**asked, **as_object(given)} or None
 
 
-def _as_raw(
-    messages: list[Message], attributes: Attributes, key: str, role: str
-) -> list[Message] | None:
+def _offered(named: Named) -> list[Any]:
+    """Definitions of the tools on offer."""
+    attributes, known = named.attributes, named.known
+    defined = as_array(known.value(_get(attributes, "gen_ai.tool.definitions")))
+    flat_tools = named.values("llm.request.functions")
+    in_llm = map(as_object, named.listed("llm.tools"))
+    schemas = (known.value(as_object(tool.get("tool")).get("json_schema")) for tool in in_llm)
+    return [*defined, *flat_tools, *schemas, *_of_pydantic_ai(attributes, known)]
+
+
+def _as_raw(messages: list[Message], named: Named, key: str, role: str) -> list[Message] | None:
     """The same messages as the raw body writes them, which may show thinking that these lack."""
-    if key not in attributes or _thinks(messages):
+    if key not in named.attributes or _thinks(messages):
         return None
-    whole = _messages(attributes, (key,), role)
-    is_same = [message.role for message in whole] == [message.role for message in messages]
+    whole = named.messages((key,), role)
+    is_same = [said.role for said, _ in whole] == [said.role for said, _ in messages]
     return (whole if _thinks(whole) else messages) if is_same else None
 
 
 def _thinks(messages: list[Message]) -> bool:
-    return any(part.kind == "thinking" for message in messages for part in message.parts)
+    return any(said.thoughts for said, _ in messages)
 
 
-def _of_pydantic_ai(attributes: Attributes) -> Iterator[Object]:
+def _of_pydantic_ai(attributes: Attributes, known: Known) -> Iterator[Object]:
     """Definitions as pydantic-ai's own spans hold them, those for the final output included."""
-    given = as_object(as_value(_get(attributes, "model_request_parameters")))
+    given = as_object(known.value(_get(attributes, "model_request_parameters")))
     for tool in (*as_array(given.get("function_tools")), *as_array(given.get("output_tools"))):
         yield {**as_object(tool), "parameters": as_object(tool).get("parameters_json_schema")}
 
 
 def _one(messages: list[Message]) -> list[Message]:
     """System instructions come as parts: one message."""
-    parts = [part for message in messages for part in message.parts]
-    return [Message("system", parts)] if parts else []
-
-
-def _messages(attributes: Attributes, keys: tuple[str, ...], role: str) -> list[Message]:
-    """Messages under the first of these attributes that holds any, whole or indexed."""
-    for key in keys:
-        value, place = attributes.get(key, (None, ""))
-        found = messages_of(as_value(value), place, role) if value is not None else []
-        if not found or not any(message.parts for message in found):
-            places = _places(attributes, key)
-            found = [
-                _moved(message, at, places)
-                for number, value, at in _numbered(attributes, key)
-                for message in messages_of(value, f"/{key}/{number}", role)
-            ]
-        if found:
-            return found
-    return []
+    parts = [part for message in messages for part in message.placed_parts()]
+    return [Message(Said("system", parts))] if parts else []
 
 
 def _joined(replies: list[Message], attributes: Attributes) -> list[Message]:
     """Pieces of a stream that were recorded as a message each; the first may be missing."""
-    parts = [part for message in replies for part in message.parts]
+    parts = [part for message in replies for part in message.placed_parts()]
     if any(part.kind != "text" for part in parts):
         return replies
     is_cut = "llm.output_messages.0.message.role" not in attributes
     text = "".join(part.text or "" for part in parts)
-    return [
-        Message("assistant", [Part("text", text, parts[0].pos, value="cut" if is_cut else None)])
-    ]
+    whole = Part("text", text, parts[0].pos, value="cut" if is_cut else None)
+    return [Message(Said("assistant", [whole]))]
 
 
-def _moved(message: Message, place: str, places: dict[str, str] | None = None) -> Message:
-    """The message at a place; its parts, where they have places of their own, at those."""
-    parts = [
-        part._replace(pos=(places or {}).get(part.pos[1:].replace("/", "."), place))
-        for part in message.parts
-    ]
-    return message._replace(parts=parts)
-
-
-def _places(attributes: Attributes, prefix: str) -> dict[str, str]:
-    """Where each piece of an indexed value stands: at its text, else at its first attribute."""
-    texts: dict[str, str] = {}
-    others: dict[str, str] = {}
-    for key, (_, place) in attributes.items():
-        if not key.startswith(f"{prefix}."):
-            continue
-        known = texts if key.rpartition(".")[2] in ("content", "text") else others
-        name = key
-        for _ in range(_DEEPEST):
-            known.setdefault(name, place)
-            name = name.rpartition(".")[0]
-            if len(name) <= len(prefix):
-                break
-    return {**others, **texts}
-
-
-def _of_events(events: list[tuple[str, Attributes, str]], *, is_reply: bool) -> list[Message]:
+def _of_events(events: Events, known: Known, *, is_reply: bool) -> list[Message]:
     """Messages that a span's events hold, one each or all of them in one."""
     found: list[Message] = []
     for name, attributes, pos in events:
         if name in _EVENT_ROLES and (name == "gen_ai.choice") == is_reply:
-            body = {
-                key: as_value(value) for key, (value, _) in attributes.items() if "." not in key
-            }
-            if not is_object(body.get("message")):
-                body.setdefault("role", _EVENT_ROLES[name])
-            else:
-                body["message"].setdefault("role", _EVENT_ROLES[name])
-            found.extend(_moved(m, pos) for m in messages_of(body, "", _EVENT_ROLES[name]))
-            continue
-        keys = _REPLIES if is_reply else _REQUESTS
-        found.extend(_messages(attributes, keys, "assistant" if is_reply else "user"))
+            found.extend(Message(said, pos) for said in _of_event(name, attributes, known))
+        else:
+            keys, role = (_REPLIES, "assistant") if is_reply else (_REQUESTS, "user")
+            found.extend(Named(attributes, known).messages(keys, role))
+    return found
+
+
+def _of_event(name: str, attributes: Attributes, known: Known) -> list[Said]:
+    """What an event of a message says; all of it stands where the event does."""
+    body = {key: value for key, (value, _) in attributes.items() if "." not in key}
+    key = (name, *body, *body.values()) if are_told_apart(body.values()) else None
+    found: list[Said] | None = None if key is None else known.get(key)
+    if found is None:
+        size = sum(len(value) for value in body.values() if isinstance(value, str))
+        body = {key: as_value(value) for key, value in body.items()}
+        message = body["message"] if is_object(body.get("message")) else body
+        message.setdefault("role", _EVENT_ROLES[name])
+        found = [
+            said.with_parts([part._replace(pos="") for part in said.parts])
+            for said, _ in messages_of(body, "", _EVENT_ROLES[name])
+        ]
+        if key is not None:
+            known.keep(key, size, found)
     return found
 
 

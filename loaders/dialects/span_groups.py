@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from loaders.builder import Builder
-from loaders.dialects.span_messages import Message, as_value
+from loaders.dialects.span_said import Message
 from loaders.dialects.spans import Span
-from loaders.dialects.wire import squeezed
-from loaders.values import fingerprint, well_formed
 
 FIRST = datetime.min.replace(tzinfo=UTC)
 """When a span without a time is taken to have begun."""
@@ -113,41 +109,36 @@ def groups_of(spans: list[Span]) -> list[Group]:
 
 def _join_again(members: dict[str, list[Span]], agent_of: dict[str, Span | None]) -> None:
     """Put together what an agent's spans divide: by a reply repeated, or a whole request."""
-    known: dict[tuple[str | None, str], str] = {}
+    if len(members) < 2:
+        return
+    known: dict[tuple[str | None, Hashable], str] = {}
+    chains = _Chains()
     for identity in list(members):
         agent = agent_of[identity]
         name = agent.name if agent else None
-        marks: list[str] = []
-        chain = ""
+        marks: list[Hashable] = []
+        chain = 0
         for message in members[identity][0].request or []:
             if message.role == "assistant":
-                marks.extend([f"after {chain}", *keys_of(message)])
-            chain = fingerprint(chain, *keys_of(message)[:1])
+                marks.extend([chain, *message.said.keys])
+            chain = chains.after(chain, message)
         home = next((known[name, mark] for mark in marks if (name, mark) in known), identity)
         if home != identity:
             members[home].extend(members.pop(identity))
         for span in members[home]:
-            chain = ""
+            chain = 0
             for message in span.request or []:
-                chain = fingerprint(chain, *keys_of(message)[:1])
-            known[name, f"after {chain}"] = home
-            known.update({(name, key): home for message in span.reply for key in keys_of(message)})
+                chain = chains.after(chain, message)
+            known[name, chain] = home
+            known.update({(name, key): home for said in span.reply for key in said.said.keys})
 
 
-def keys_of(message: Message) -> list[str]:
-    """What makes two writings of a message the same: the ids of its calls, or what it says."""
-    calls = [part for part in message.parts if part.kind in ("call", "result")]
-    ids = [part.call_id for part in calls if part.call_id]
-    said = squeezed("".join(part.text or "" for part in message.parts if part.kind == "text"))
-    media = [part.name or "" for part in message.parts if part.kind == "media"]
-    acts = [f"{part.name}{squeezed(part.text)}{canonical(part.value)}" for part in calls]
-    keys = [fingerprint(message.role, "ids", *ids)] if ids and len(ids) == len(calls) else []
-    if message.role == "tool" and len(calls) == 1 and calls[0].text:
-        return [*keys, fingerprint("tool", canonical(calls[0].text))]
-    return [*keys, fingerprint(message.role, said, *media, "\0", *acts)]
+class _Chains:
+    """Numbers for messages in their order: the same messages have the same number, no others."""
 
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[int, str], int] = {}
 
-def canonical(arguments: Any) -> str:
-    """The same text for the same arguments; none, an empty text and ``{}`` are the same."""
-    value = as_value(arguments)
-    return msgspec.json.encode(well_formed(value or {}), order="deterministic").decode()
+    def after(self, chain: int, message: Message) -> int:
+        """The number of a chain with one more message; that without any is 0."""
+        return self._numbers.setdefault((chain, message.said.keys[0]), len(self._numbers) + 1)

@@ -8,12 +8,11 @@ JSON in texts.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from loaders.dialects import gemini
 from loaders.dialects.openai_chat import split_think_tags, thoughts_of
-from loaders.errors import UnreadableRecord
-from loaders.jsontext import decode
+from loaders.dialects.span_said import Known, Message, Part, Said, as_value, key_of_object
 from loaders.values import (
     Object,
     as_array,
@@ -43,29 +42,9 @@ _GEMINI_RESULTS = ("function_response", "functionResponse")
 _DEPTH = 12
 
 
-class Part(NamedTuple):
-    """A piece of a message: ``text``, ``thinking``, ``call``, ``result``, ``media``, ``definition``."""
-
-    kind: str
-    text: str | None
-    pos: str
-    name: str | None = None
-    call_id: str | None = None
-    value: Any = None
-    state: str = "text"
-    signature: str | None = None
-
-
-class Message(NamedTuple):
-    """A message of a request or a reply; ``role`` is system, user, assistant, tool, or another."""
-
-    role: str
-    parts: list[Part]
-    name: str | None = None
-    finish: str | None = None
-
-
-def messages_of(value: Any, pos: str, role: str = "user", depth: int = 0) -> list[Message]:
+def messages_of(
+    value: Any, pos: str, role: str = "user", known: Known | None = None, depth: int = 0
+) -> list[Message]:
     """All messages of a value; text alone is one of the given role.
 
     >>> [m.role for m in messages_of({"messages": [{"role": "human", "content": "hi"}]}, "")]
@@ -74,60 +53,69 @@ def messages_of(value: Any, pos: str, role: str = "user", depth: int = 0) -> lis
     if isinstance(value, str):
         value = as_value(value)
         if isinstance(value, str):
-            return [Message(role, [Part("text", value, pos)])] if value else []
+            return [Message(Said(role, [Part("text", value, "")]), pos)] if value else []
     if depth > _DEPTH:
         return []
     if is_array(value):
         found: list[Message] = []
         for index, item in enumerate(value):
-            for message in messages_of(item, f"{pos}/{index}", role, depth + 1):
-                _add(found, message, item)
+            for message in _of_item(item, f"{pos}/{index}", role, known, depth + 1):
+                if found and _goes_on(message, item, found[-1]):
+                    found[-1] = _joined(found[-1], message, pos, known)
+                else:
+                    found.append(message)
         return found
-    return _of_object(value, pos, role, depth) if is_object(value) and value else []
+    return _of_object(value, pos, role, known, depth) if is_object(value) and value else []
 
 
-def as_value(text: Any) -> Any:
-    """What a text holds as JSON; the text itself where it holds none."""
-    if isinstance(text, str) and text[:1] in ("{", "[", '"'):
-        try:
-            return decode(text.encode("utf-8", "surrogatepass"))
-        except UnreadableRecord:
-            return text
-    return text
+def _of_item(item: Any, pos: str, role: str, known: Known | None, depth: int) -> list[Message]:
+    """Messages of an item of an array, which a later request will repeat."""
+    key = key_of_object(item) if known is not None and is_object(item) else None
+    if known is None or key is None:
+        return messages_of(item, pos, role, known, depth)
+    found: list[Message] | None = known.get((role, depth, key))
+    if found is None:
+        found = messages_of(item, "", role, known, depth)
+        known.keep((role, depth, key), len(key), found)
+    return [Message(said, f"{pos}{at}") for said, at in found]
 
 
-def _add(found: list[Message], message: Message, item: Any) -> None:
-    """Items of the Responses API that follow each other are one reply."""
+def _goes_on(message: Message, item: Any, before: Message) -> bool:
+    """Whether an item of the Responses API belongs to the reply of which the one before it is."""
     is_item = as_object(item).get("type") in ("function_call", "reasoning", "message")
-    if is_item and message.role == "assistant" and found and found[-1].role == "assistant":
-        found[-1].parts.extend(message.parts)
-    else:
-        found.append(message)
+    return is_item and message.said.role == "assistant" == before.said.role
 
 
-def _of_object(value: Object, pos: str, role: str, depth: int) -> list[Message]:
+def _joined(one: Message, other: Message, pos: str, known: Known | None) -> Message:
+    return one.joined(other, pos) if known is None else known.joined(one, other, pos)
+
+
+def _of_object(
+    value: Object, pos: str, role: str, known: Known | None, depth: int
+) -> list[Message]:
     for key in ("message", "kwargs", "data"):
         if is_object(value.get(key)):
             inner = {"finish_reason": value.get("finish_reason"), **value[key]}
             if inner.get("role") is None and isinstance(value.get("type"), str):
                 inner.setdefault("type", value["type"])
-            return messages_of(inner, f"{pos}/{key}", role, depth + 1)
+            return messages_of(inner, f"{pos}/{key}", role, known, depth + 1)
     if "role" in value or _is_item(value):
-        return [*_split(_message(value, pos, role))]
+        return [Message(said, pos) for said in _split(_said(value, role))]
     for key in _REPLIES:
         if is_array(value.get(key)):
-            return messages_of(value[key], f"{pos}/{key}", "assistant", depth + 1)
+            return messages_of(value[key], f"{pos}/{key}", "assistant", known, depth + 1)
     if is_object(value.get("content")):
         content = {"finish_reason": value.get("finish_reason"), **value["content"]}
-        return messages_of(content, f"{pos}/content", "assistant", depth + 1)
+        return messages_of(content, f"{pos}/content", "assistant", known, depth + 1)
     for key in _LISTS:
         if value.get(key):
-            return [*_system(value, pos), *messages_of(value[key], f"{pos}/{key}", role, depth + 1)]
+            history = messages_of(value[key], f"{pos}/{key}", role, known, depth + 1)
+            return [*_system(value, pos), *history]
     if "args" in value:
-        return messages_of(value["args"], f"{pos}/args", role, depth + 1)
+        return messages_of(value["args"], f"{pos}/args", role, known, depth + 1)
     for key in ("content", "text"):
         if isinstance(value.get(key), str):
-            return [_message(value, pos, role)]
+            return [Message(_said(value, role), pos)]
     return []
 
 
@@ -147,7 +135,7 @@ def _system(request: Object, pos: str) -> Iterator[Message]:
             yield from messages_of(holder[key], f"{pos}{place}/{key}", "system")
 
 
-def _message(item: Object, pos: str, role: str) -> Message:
+def _said(item: Object, role: str) -> Said:
     kind = as_text(item.get("type"))
     given = as_text(item.get("role")) or (kind if kind in ("tool", "system", *_ROLES) else None)
     if kind in ("function_call", "reasoning") and given is None:
@@ -155,21 +143,24 @@ def _message(item: Object, pos: str, role: str) -> Message:
     given = _ROLES.get(given or role, given or role)
     several = len(as_array(item.get("parts"))) > 1
     if (given == "tool" and not several) or kind == "function_call_output":
-        parts = [_result(item, pos)]
+        parts = [_result(item, "")]
     else:
-        parts = [*_parts(item, pos, given)]
+        parts = [*_parts(item, "", given)]
     finish = as_text(item.get("finish_reason")) or as_text(item.get("stop_reason"))
-    return Message(given, parts, as_text(item.get("name")), finish)
+    return Said(given, parts, as_text(item.get("name")), finish)
 
 
-def _split(message: Message) -> Iterator[Message]:
+def _split(said: Said) -> Iterator[Said]:
     """Results that share a message are messages of their own."""
-    results = [part for part in message.parts if part.kind in ("result", "definition")]
-    rest = [part for part in message.parts if part.kind not in ("result", "definition")]
+    results = [part for part in said.parts if part.kind in ("result", "definition")]
+    if not results:
+        yield said
+        return
     for part in results:
-        yield message._replace(role="tool", parts=[part])
-    if rest or not results:
-        yield message._replace(parts=rest)
+        yield Said("tool", [part], said.name, said.finish)
+    rest = [part for part in said.parts if part.kind not in ("result", "definition")]
+    if rest:
+        yield Said(said.role, rest, said.name, said.finish)
 
 
 def _parts(item: Object, pos: str, role: str) -> Iterator[Part]:

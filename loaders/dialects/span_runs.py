@@ -20,8 +20,8 @@ from typing import Any
 from loaders.builder import Builder
 from loaders.context import Range
 from loaders.dialects.openai_chat import tool_definitions
-from loaders.dialects.span_groups import FIRST, Group, groups_of, keys_of, once_per_call
-from loaders.dialects.span_messages import Message, Part, as_value
+from loaders.dialects.span_groups import FIRST, Group, groups_of, once_per_call
+from loaders.dialects.span_said import Message, Part, Said, as_value
 from loaders.dialects.spans import Span
 from loaders.rows import Gathered
 from loaders.run import Run
@@ -112,8 +112,7 @@ class _Teller:
             span.is_raw
             for span in self._calls
             for message in span.request or []
-            for part in message.parts
-            if part.kind == "thinking"
+            if message.said.thoughts
         }
         self._told: list[tuple[int, int]] = []
         self._by_key: dict[str, list[int]] = defaultdict(list)
@@ -135,7 +134,8 @@ class _Teller:
             else:
                 self._tell_tool(span)
         for call, span in self._silent_tools.items():
-            self._tell_result(Part("result", None, span.pos, span.name, span.call_id), call, span)
+            part = Part("result", None, "", span.name, span.call_id)
+            self._tell_result(part, span.pos, call, span)
         end = self._end
         reason = None if end.error is None else end.error_type or end.error
         outcome = None if end.error is None else "error"
@@ -160,7 +160,7 @@ class _Teller:
         seen, sent = self._tell_request(self._new_in(request) if span.dropped else request)
         if span.tools:
             self.run.tools(tool_definitions(span.tools))
-        finishes = [message.finish for message in span.reply if message.finish]
+        finishes = [said.finish for said, _ in span.reply if said.finish]
         columns = {"stop_reason": finishes[-1] if finishes else None, **span.columns}
         self.run.step(
             source_pos=span.pos,
@@ -175,7 +175,7 @@ class _Teller:
             known = sent if is_shown or span.omits_nothing else None
             self.run.saw(seen, known, "request")
         for message in span.reply:
-            self._tell_message(message._replace(role="assistant"), span.ended_at)
+            self._tell_message(Message(message.said.as_reply, message.at), span.ended_at)
         self._lacks_reply = not span.reply and span.error is None
         if span.error is not None:
             at = span.ended_at
@@ -187,33 +187,34 @@ class _Teller:
         sent: set[int] = set()
         last = -1
         for message in request:
-            if not message.parts or all(part.kind == "definition" for part in message.parts):
+            said = message.said
+            if not said.has_words:
                 continue
-            place = self._find(message, last)
+            place = self._find(said, last)
             if place is None:
-                if message.role == "assistant" and not self._lacks_reply:
-                    self.run.step(source_pos=message.parts[0].pos)
+                if said.role == "assistant" and not self._lacks_reply:
+                    self.run.step(source_pos=message.place_of(said.parts[0]))
                 self._lacks_reply = False
                 place = self._tell_message(message, None)
             last = max(last, place)
             seen.append(self._told[place])
-            shown = {(p.text, p.signature) for p in message.parts if p.kind == "thinking"}
-            for seq, thought in self._thoughts.get(place, []):
-                texts = {text for text, _ in shown if text}
-                signs = {sign for _, sign in shown if sign}
-                if thought.text in texts or thought.signature in signs:
-                    sent.add(seq)
+            if thoughts := self._thoughts.get(place):
+                texts = {part.text for part in said.thoughts if part.text}
+                signs = {part.signature for part in said.thoughts if part.signature}
+                for seq, thought in thoughts:
+                    if thought.text in texts or thought.signature in signs:
+                        sent.add(seq)
         return seen, sent
 
     def _whole_replies(self, request: list[Message]) -> list[Message]:
         """The request with replies put together that it divides into what they say and their calls."""
         whole: list[Message] = []
         for message in request:
-            if message.role == "assistant" and whole and whole[-1].role == "assistant":
-                joined = whole[-1]._replace(parts=[*whole[-1].parts, *message.parts])
+            if whole and message.said.role == "assistant" == whole[-1].said.role:
+                joined = whole[-1].joined(message)
                 if (
-                    self._find(whole[-1], _NOWHERE) is None
-                    and self._find(joined, _NOWHERE) is not None
+                    self._find(whole[-1].said, _NOWHERE) is None
+                    and self._find(joined.said, _NOWHERE) is not None
                 ):
                     whole[-1] = joined
                     continue
@@ -226,20 +227,20 @@ class _Teller:
             index
             for index in range(len(request) - 1, -1, -1)
             if request[index].role == "assistant"
-            and self._find(request[index], _NOWHERE) is not None
+            and self._find(request[index].said, _NOWHERE) is not None
         )
         return request[next(known, _NOWHERE) + 1 :]
 
-    def _find(self, message: Message, last: int) -> int | None:
-        for key in keys_of(message):
+    def _find(self, said: Said, last: int) -> int | None:
+        for key in said.keys:
             places = self._by_key.get(key, [])
             after = bisect_right(places, last)
             if after < len(places):
                 return places[after]
-            if places and message.role == "system":
+            if places and said.role == "system":
                 return places[-1]
-        if message.role == "tool":
-            for name in {part.name for part in message.parts}:
+        if said.role == "tool":
+            for name in {part.name for part in said.parts}:
                 if self._unclaimed.get(name):
                     return self._unclaimed[name].popleft()
         return None
@@ -248,37 +249,36 @@ class _Teller:
         start = self.run.seq
         thoughts: list[tuple[int, Part]] = []
         for part in message.parts:
+            pos = message.place_of(part)
             if part.kind == "thinking":
                 sign = part.signature
-                seq = self.run.thinking(
-                    part.text, part.pos, state=part.state, signature=sign, at=at
-                )
+                seq = self.run.thinking(part.text, pos, state=part.state, signature=sign, at=at)
                 thoughts.append((seq, part))
             elif part.kind == "call":
-                self._tell_tool_call(part, at)
+                self._tell_tool_call(part, pos, at)
             elif part.kind == "result":
                 call = self._call_for(part.call_id, part.name)
-                self._tell_result(
-                    part, call, self._silent_tools.pop(-1 if call is None else call, None)
-                )
+                silent = self._silent_tools.pop(-1 if call is None else call, None)
+                self._tell_result(part, pos, call, silent)
             elif part.kind != "definition":
-                self._tell_text(message, part, at)
-        place = self._keep(start, keys_of(message))
-        self._thoughts[place] = thoughts
+                self._tell_text(message.said, part, pos, at)
+        place = self._keep(start, message.said.keys)
+        if thoughts:
+            self._thoughts[place] = thoughts
         return place
 
-    def _tell_text(self, message: Message, part: Part, at: datetime | None) -> None:
+    def _tell_text(self, said: Said, part: Part, pos: str, at: datetime | None) -> None:
         media = [part.name or "unknown"] if part.kind == "media" else None
         cut = True if part.value == "cut" else None
         more: dict[str, Any] = {"media": media, "at": at, "truncated": cut}
-        if message.role == "assistant":
-            self.run.message(part.text, part.pos, **more)
-        elif message.role == "system":
-            self.run.system(part.text, part.pos, **more)
-        elif message.role == "user":
-            self.run.user(part.text, part.pos, actor=message.name, **more)
+        if said.role == "assistant":
+            self.run.message(part.text, pos, **more)
+        elif said.role == "system":
+            self.run.system(part.text, pos, **more)
+        elif said.role == "user":
+            self.run.user(part.text, pos, actor=said.name, **more)
         else:
-            self.run.event("other", part.text, part.pos, actor=message.role, **more)
+            self.run.event("other", part.text, pos, actor=said.role, **more)
 
     def _keep(self, start: int, keys: list[str]) -> int:
         place = len(self._told)
@@ -301,23 +301,23 @@ class _Teller:
                 free.popleft()
             call = free[0] if free else None
         if call is None:
-            part = Part("call", None, span.pos, span.name, span.call_id, span.arguments)
-            call = self._tell_tool_call(part, span.started_at)
+            part = Part("call", None, "", span.name, span.call_id, span.arguments)
+            call = self._tell_tool_call(part, span.pos, span.started_at)
         if span.output is None and span.error is None:
             self._silent_tools[call] = span
             return
         self._silent_tools.pop(call, None)
         call_id = self._waiting[call] or span.call_id
         text = span.error if span.output is None else span.output
-        part = Part("result", text, span.output_pos or span.pos, span.name, call_id)
+        part = Part("result", text, "", span.name, call_id)
         start = self.run.seq
-        self._tell_result(part, call, span)
-        place = self._keep(start, keys_of(Message("tool", [part])))
+        self._tell_result(part, span.output_pos or span.pos, call, span)
+        place = self._keep(start, Said("tool", [part]).keys)
         if call_id is None:
             self._unclaimed[span.name].append(place)
 
-    def _tell_tool_call(self, part: Part, at: datetime | None) -> int:
-        seq = self.run.call(part.name, part.value, part.pos, call_id=part.call_id, at=at)
+    def _tell_tool_call(self, part: Part, pos: str, at: datetime | None) -> int:
+        seq = self.run.call(part.name, part.value, pos, call_id=part.call_id, at=at)
         self._waiting[seq] = part.call_id
         if part.call_id is not None:
             self._by_id[part.call_id].append(seq)
@@ -341,7 +341,7 @@ class _Teller:
             calls.popleft()
         return calls[0] if calls else None
 
-    def _tell_result(self, part: Part, call: int | None, span: Span | None) -> None:
+    def _tell_result(self, part: Part, pos: str, call: int | None, span: Span | None) -> None:
         if call is not None:
             self._waiting.pop(call, None)
         more: dict[str, Any] = {"is_error": part.value if isinstance(part.value, bool) else None}
@@ -353,6 +353,4 @@ class _Teller:
                 more.update(is_error=True, error_type=span.error_type)
             elif span.is_ok:
                 more["is_error"] = more["is_error"] or False
-        self.run.result(
-            part.text, part.pos, call_id=part.call_id, tool=part.name, answers=call, **more
-        )
+        self.run.result(part.text, pos, call_id=part.call_id, tool=part.name, answers=call, **more)

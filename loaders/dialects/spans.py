@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from loaders.dialects.span_messages import Message
+from loaders.dialects.span_said import Message
 
 
 @dataclass

@@ -15,8 +15,9 @@ from typing import Any
 
 from loaders.builder import Builder
 from loaders.dialects.span_attributes import Attributes, fill, flat, note_rest
-from loaders.dialects.span_messages import Message, as_value, messages_of, text_of
+from loaders.dialects.span_messages import messages_of, text_of
 from loaders.dialects.span_runs import tell_traces
+from loaders.dialects.span_said import Known, Message, as_value
 from loaders.dialects.spans import Span
 from loaders.formats._langfuse_ignored import PATHS
 from loaders.heads import Head
@@ -106,10 +107,11 @@ def _read_trace(record: Object, pos: str, out: Builder) -> None:
     place = pos if "observations" in record else f"{pos}/trace"
     listed = as_array(record.get("observations", trace.get("observations")))
     spans: list[Span] = []
+    known = Known()
     for index, item in enumerate(listed):
         at = f"{place}/observations/{index}"
         with out.record(at):
-            spans.append(_span(as_object(item), at, trace))
+            spans.append(_span(as_object(item), at, trace, known))
     for index, score in enumerate(as_array(trace.get("scores"))):
         if not is_object(score):
             out.problem(f"{pos}/trace/scores/{index}" if is_apart else pos, "not a score")
@@ -132,7 +134,7 @@ def _scores(trace: Object) -> Iterator[tuple[str, float | None, str | None]]:
 # ---------------------------------------------------------------------- observations
 
 
-def _span(item: Object, pos: str, trace: Object) -> Span:
+def _span(item: Object, pos: str, trace: Object, known: Known) -> Span:
     metadata = as_value(item.get("metadata"))
     place = f"{pos}/metadata"
     attributes: Attributes = dict(
@@ -157,7 +159,7 @@ def _span(item: Object, pos: str, trace: Object) -> Span:
     span.rest = [*_rest(item, as_object(metadata), trace)]
     given, got = as_value(item.get("input")), as_value(item.get("output"))
     if span.kind == "model":
-        _fill_model(span, item, given, got)
+        _fill_model(span, item, given, got, known)
     elif (
         span.kind in ("tool", "aside")
         or attributes.get("openinference.span.kind", ("",))[0] == "TOOL"
@@ -165,8 +167,8 @@ def _span(item: Object, pos: str, trace: Object) -> Span:
         span.arguments = given or None
         if got not in (None, "", {}):
             span.output, span.output_pos = _output(item.get("output")), f"{pos}/output"
-    fill(span, attributes, [])
-    note_rest(span, attributes, [])
+    fill(span, attributes, [], known)
+    note_rest(span, attributes, [], known)
     if span.kind == "other":
         around = _short({"name": span.name, "input": given, "output": got})
         span.rest += [("spans", around)] if around else []
@@ -221,9 +223,9 @@ def _metadata(trace: Object, metadata: Object) -> dict[str, Any]:
     return {**kept, **({"instrumentation": scope} if scope else {})}
 
 
-def _fill_model(span: Span, item: Object, given: Any, got: Any) -> None:
+def _fill_model(span: Span, item: Object, given: Any, got: Any, known: Known) -> None:
     pos = span.pos
-    request = messages_of(given, f"{pos}/input", "user")
+    request = messages_of(given, f"{pos}/input", "user", known)
     shows_text_alone = isinstance(given, str) or any(
         isinstance(message, str) for message in as_array(as_object(given).get("messages"))
     )

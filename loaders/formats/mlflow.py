@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 from loaders.builder import Builder
 from loaders.dialects import anthropic, langchain, openai_chat, responses
 from loaders.dialects.span_attributes import Attributes, fill
-from loaders.dialects.span_messages import Message, Part, as_value, messages_of, text_of
+from loaders.dialects.span_messages import messages_of, text_of
 from loaders.dialects.span_runs import tell_traces
+from loaders.dialects.span_said import Known, Message, Part, as_value
 from loaders.dialects.spans import Span
 from loaders.formats import _mlflow_ignored
 from loaders.heads import Head
@@ -134,18 +135,19 @@ def _traces_in(record: Any, pos: str) -> Iterator[_Trace]:
 
 def _tell(trace: _Trace, out: Builder) -> None:
     told: list[tuple[Span, Attributes]] = []
+    known = Known()
     for item, pos in trace.spans:
         with out.record(pos):
-            told.append(_span(as_object(item), pos, trace))
+            told.append(_span(as_object(item), pos, trace, known))
     values = {span.id: attributes for span, attributes in told}
-    known: dict[str, _Replies] = {}
+    replies: dict[str, _Replies] = {}
     for span, attributes in told:
         if span.kind == "model" and not _shows_thinking(span.reply):
             with out.record(span.pos):
                 around = span.parent or ""
-                if around not in known:
-                    known[around] = _langchain_replies(values.get(around, {}))
-                _add_langchain_s_own(span, {**known[around], **_langchain_replies(attributes)})
+                if around not in replies:
+                    replies[around] = _langchain_replies(values.get(around, {}))
+                _add_langchain_s_own(span, {**replies[around], **_langchain_replies(attributes)})
     _rename([span for span, _ in told])
     if told:
         told[0][0].metadata.update(_metadata(trace.info))
@@ -193,7 +195,7 @@ def _scores(info: Object) -> Iterator[tuple[str, float | None, str | None]]:
 # ---------------------------------------------------------------------- spans
 
 
-def _span(record: Object, pos: str, trace: _Trace) -> tuple[Span, Attributes]:
+def _span(record: Object, pos: str, trace: _Trace, known: Known) -> tuple[Span, Attributes]:
     context = as_object(record.get("context"))
     attributes: Attributes = {
         key: (as_value(value), f"{pos}/attributes/{key.replace('~', '~0').replace('/', '~1')}")
@@ -218,10 +220,10 @@ def _span(record: Object, pos: str, trace: _Trace) -> tuple[Span, Attributes]:
     if code in _ERRORS:
         span.error = as_text(status.get("message")) or as_text(record.get("status_message")) or ""
     if span.kind == "model":
-        _fill_model(span, attributes)
+        _fill_model(span, attributes, known)
     elif span.kind == "tool":
         _fill_tool(span, attributes)
-    fill(span, attributes, [*_events(record, pos)])  # what other instrumentations wrote
+    fill(span, attributes, [*_events(record, pos)], known)  # what other instrumentations wrote
     return span, attributes
 
 
@@ -255,14 +257,14 @@ def _fill_tool(span: Span, attributes: Attributes) -> None:
         span.output, span.output_pos = text_of(got), place
 
 
-def _fill_model(span: Span, attributes: Attributes) -> None:
+def _fill_model(span: Span, attributes: Attributes, known: Known) -> None:
     given, at_given = attributes.get("mlflow.spanInputs", (None, ""))
     got, at_got = attributes.get("mlflow.spanOutputs", (None, ""))
-    request = messages_of(given, at_given, "user")
+    request = messages_of(given, at_given, "user", known)
     reply = [m for m in messages_of(got, at_got, "assistant") if m.parts]
     chat, at_chat = attributes.get("mlflow.chat.messages", (None, ""))
     if not request and chat:  # all of the conversation, which may end with the reply
-        request = messages_of(chat, at_chat, "user")
+        request = messages_of(chat, at_chat, "user", known)
         last = [request.pop()] if request and request[-1].role == "assistant" else []
         reply = reply or last
     asked, metadata = as_object(given), as_object(_get(attributes, "metadata"))
@@ -330,7 +332,8 @@ def _add_langchain_s_own(span: Span, known: _Replies) -> None:
     columns = {k: v for k, v in langchain.step_columns(message).items() if v is not None}
     span.columns = {**span.columns, **columns}
     first = span.reply[0]
-    span.reply = [first._replace(parts=[*parts, *first.parts]), *span.reply[1:]]
+    whole = first.said.with_parts([*parts, *first.placed_parts()])
+    span.reply = [Message(whole), *span.reply[1:]]
 
 
 def _shows_thinking(reply: list[Message]) -> bool:

@@ -15,6 +15,7 @@ from loaders.builder import Builder
 from loaders.dialects import span_ignored
 from loaders.dialects.span_attributes import ASIDES, Attributes, fill, flat, note_rest
 from loaders.dialects.span_runs import tell_traces
+from loaders.dialects.span_said import Known
 from loaders.dialects.spans import Span
 from loaders.heads import Head
 from loaders.sources import Source
@@ -61,11 +62,12 @@ def _is_span(value: Any) -> bool:
 def read(source: Source, out: Builder) -> None:
     """A run per trace that holds model calls or tools, or per agent in it."""
     spans: list[Span] = []
+    known = Known()
     for pos, record in source.records():
         for place, item in _items(record, pos):
             with out.record(place):
                 if _is_span(item):
-                    spans.append(_span(as_object(item), place))
+                    spans.append(_span(as_object(item), place, known))
                 else:
                     out.problem(place, "no span: it has no kind or no context")
     tell_traces(spans, out)
@@ -80,7 +82,7 @@ def _items(record: Any, pos: str) -> Iterator[tuple[str, Any]]:
         yield f"{pos}/data/{index}", item
 
 
-def _span(record: Object, pos: str) -> Span:
+def _span(record: Object, pos: str, known: Known) -> Span:
     context = as_object(record.get("context"))
     attributes = dict(flat(record.get("attributes"), f"{pos}/attributes"))
     for key, value in record.items():  # a table's rows: one column per attribute
@@ -105,8 +107,8 @@ def _span(record: Object, pos: str) -> Span:
         span.error = as_text(record.get("status_message")) or ""
     span.is_ok = record.get("status_code") == "OK"
     events = list(_events(record, pos))
-    fill(span, attributes, events)
-    note_rest(span, attributes, events)
+    fill(span, attributes, events, known)
+    note_rest(span, attributes, events, known)
     rest = {key: value for key, value in record.items() if key not in _TOLD}
     span.rest += [i for i in rest.items() if not i[0].startswith(("attributes.", "context."))]
     span.rest += [("annotations", note) for note in as_array(record.get("annotations"))]

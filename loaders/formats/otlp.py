@@ -19,8 +19,9 @@ from typing import Any
 
 from loaders.builder import Builder
 from loaders.dialects import span_ignored
-from loaders.dialects.span_attributes import Attributes, fill, flat, note_rest
+from loaders.dialects.span_attributes import Attributes, Events, fill, flat, note_rest
 from loaders.dialects.span_runs import tell_traces
+from loaders.dialects.span_said import Known
 from loaders.dialects.spans import Span
 from loaders.heads import Head
 from loaders.sources import Source
@@ -62,7 +63,6 @@ _ERRORS = (2, "2", "STATUS_CODE_ERROR", "ERROR", "StatusCode.ERROR")
 _OK = (1, "1", "STATUS_CODE_OK", "OK", "StatusCode.OK")
 _DROPPED = ("droppedAttributesCount", "droppedEventsCount", "dropped_attributes_count")
 _DEPTH = 12
-Events = list[tuple[str, Attributes, str]]
 
 
 def sniff(head: Head) -> bool:
@@ -91,11 +91,12 @@ def read(source: Source, out: Builder) -> None:
             spans.extend(_spans_of(as_object(record), pos))
             for span_id, event in _logs_of(as_object(record), pos):
                 logged[span_id].append(event)
+    known = Known()
     for span, attributes, events in spans:
         with out.record(span.pos):
             events = [*events, *logged.get(span.id, [])]
-            fill(span, attributes, events)
-            note_rest(span, attributes, events)
+            fill(span, attributes, events, known)
+            note_rest(span, attributes, events, known)
             if span.dropped:
                 out.problem(span.pos, f"{span.dropped} attributes were dropped by the exporter")
     tell_traces((span for span, _, _ in spans), out)

@@ -1,0 +1,135 @@
+"""Attributes by their names: flat, nested, or indexed (``llm.input_messages.0.message.role``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+from loaders.dialects.span_messages import messages_of
+from loaders.dialects.span_said import Known, Message, Scattered, are_told_apart, as_value
+from loaders.values import Object, as_array, as_object, is_object
+
+Attributes = dict[str, tuple[Any, str]]
+"""Values of attributes by their full names, each with its place in the record."""
+Events = list[tuple[str, Attributes, str]]
+"""Names, attributes and places of a span's events."""
+
+
+def flat(attributes: Any, pos: str, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Attributes by their full names; objects inside them are more of the same."""
+    for key, value in as_object(attributes).items():
+        name, place = f"{prefix}{key}", f"{pos}/{key.replace('~', '~0').replace('/', '~1')}"
+        yield name, (value, place)
+        if is_object(value) and depth < 6:
+            yield from flat(value, place, f"{name}.", depth + 1)
+
+
+class _Pieces:
+    """Attributes with the same name up to a number, which is theirs."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.rests: list[str] = []
+        self.values: list[Any] = []
+        self.places: list[str] = []
+
+    def tree(self) -> Any:
+        """What they say together, by the rests of their names."""
+        whole: Object = {}
+        for rest, value in zip(self.rests, self.values, strict=True):
+            holder, names = whole, rest.split(".")
+            for name in names[:-1]:
+                inner = holder.setdefault(name, {})
+                holder = inner if is_object(inner) else {}
+            holder.setdefault(names[-1], value)
+        return _with_lists(whole)
+
+
+class Named:
+    """The attributes of a span or an event, to be asked for by their names."""
+
+    def __init__(self, attributes: Attributes, known: Known) -> None:
+        self.attributes, self.known = attributes, known
+
+    def values(self, name: str) -> list[Any]:
+        """Values under ``name.0``, ``name.1``, ... put together."""
+        return [pieces.tree() for _, pieces in self._numbered(name)]
+
+    def listed(self, name: str) -> list[Any]:
+        """Values of an array, which stands there whole or indexed."""
+        whole = as_array(self.attributes[name][0]) if name in self.attributes else []
+        return whole or self.values(name)
+
+    def messages(self, names: tuple[str, ...], role: str) -> list[Message]:
+        """Messages under the first of these attributes that holds any, whole or indexed."""
+        for name in names:
+            value, place = self.attributes.get(name, (None, ""))
+            found: list[Message] = []
+            if value is not None:
+                found = messages_of(as_value(value), place, role, self.known)
+            if not any(said.parts for said, _ in found):
+                found = [
+                    message
+                    for number, pieces in self._numbered(name)
+                    for message in self._put_together(f"{name}.{number}", pieces, role)
+                ]
+            if found:
+                return found
+        return []
+
+    @cached_property
+    def _by_number(self) -> dict[str, dict[int, _Pieces]]:
+        found: dict[str, dict[int, _Pieces]] = {}
+        by_name = self.known.by_name
+        for name, (value, place) in self.attributes.items():
+            if (address := by_name(name, _address)) is None:
+                continue
+            stem, number, rest = address
+            numbered = found.get(stem)
+            if numbered is None:
+                numbered = found[stem] = {}
+            pieces = numbered.get(number)
+            if pieces is None:
+                pieces = numbered[number] = _Pieces()
+            pieces.names.append(name)
+            pieces.rests.append(rest)
+            pieces.values.append(value)
+            pieces.places.append(place)
+        return found
+
+    def _numbered(self, name: str) -> list[tuple[int, _Pieces]]:
+        return sorted(self._by_number.get(name, {}).items(), key=lambda item: item[0])
+
+    def _put_together(self, name: str, pieces: _Pieces, role: str) -> Iterator[Message]:
+        """Messages of which each piece has an attribute of its own."""
+        values = pieces.values
+        key = (role, *pieces.rests, *values) if are_told_apart(values) else None
+        found: Sequence[Message] | None = None if key is None else self.known.get(key)
+        if found is None:
+            told = messages_of(pieces.tree(), "", role)
+            found = [message.with_whole_places() for message in told]
+            if key is not None:
+                size = sum(len(value) for value in values if isinstance(value, str))
+                self.known.keep(key, size, found)
+        at = Scattered(name, pieces.names, pieces.places)
+        return (Message(said, at) for said, _ in found)
+
+
+def _address(name: str) -> tuple[str, int, str] | None:
+    """What stands before the first number in a name, the number, and what follows it."""
+    words = name.split(".")
+    for index, word in enumerate(words):
+        if index and word.isdecimal():
+            stem, rest = ".".join(words[:index]), ".".join(words[index + 1 :])
+            return (stem, int(word), rest) if len(word) < 10 else None
+    return None
+
+
+def _with_lists(value: Any, depth: int = 0) -> Any:
+    """The same value with arrays where an object's keys are numbers."""
+    if not is_object(value) or depth > 20:
+        return value
+    if value and all(key.isdecimal() and len(key) < 10 for key in value):
+        return [_with_lists(value[key], depth + 1) for key in sorted(value, key=int)]
+    return {key: _with_lists(inner, depth + 1) for key, inner in value.items()}

@@ -1,0 +1,234 @@
+"""What a message of a trace says, where its pieces stand, and what of it was read before.
+
+Each request of an agent repeats the ones before it. What a message says is therefore one object for
+all places where it stands, and is read, named and looked through once.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import cached_property
+from typing import Any, Final, NamedTuple, TypeVar
+
+import msgspec
+
+from loaders.dialects.wire import squeezed
+from loaders.errors import UnreadableRecord
+from loaders.jsontext import decode
+from loaders.values import Object, fingerprint, well_formed
+
+_DEEPEST: Final = 12
+_MOST_HELD: Final = 64 << 20
+"""Characters of what was read before, beyond which all of it is forgotten."""
+_PER_ENTRY: Final = 200
+_MOST_NAMES: Final = 20_000
+_EQUAL_AS_WRITTEN: Final = frozenset((str, int))
+"""Types of which equal values are written alike; ``True`` and ``1.0`` equal ``1``."""
+_Found = TypeVar("_Found")
+
+
+class Part(NamedTuple):
+    """A piece of a message: ``text``, ``thinking``, ``call``, ``result``, ``media``, ``definition``.
+
+    ``pos`` leads to it from where the message stands.
+    """
+
+    kind: str
+    text: str | None
+    pos: str
+    name: str | None = None
+    call_id: str | None = None
+    value: Any = None
+    state: str = "text"
+    signature: str | None = None
+
+
+class Said:
+    """What a message says, wherever it stands; ``role`` is system, user, assistant, tool, or another."""
+
+    def __init__(
+        self,
+        role: str,
+        parts: Sequence[Part],
+        name: str | None = None,
+        finish: str | None = None,
+    ) -> None:
+        self.role, self.parts, self.name, self.finish = role, parts, name, finish
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """What makes two writings of a message the same: the ids of its calls, or what it says."""
+        parts = self.parts
+        calls = [part for part in parts if part.kind in ("call", "result")]
+        ids = [part.call_id for part in calls if part.call_id]
+        said = squeezed("".join(part.text or "" for part in parts if part.kind == "text"))
+        media = [part.name or "" for part in parts if part.kind == "media"]
+        acts = [f"{part.name}{squeezed(part.text)}{canonical(part.value)}" for part in calls]
+        keys = [fingerprint(self.role, "ids", *ids)] if ids and len(ids) == len(calls) else []
+        if self.role == "tool" and len(calls) == 1 and calls[0].text:
+            return [*keys, fingerprint("tool", canonical(calls[0].text))]
+        return [*keys, fingerprint(self.role, said, *media, "\0", *acts)]
+
+    @cached_property
+    def thoughts(self) -> list[Part]:
+        """Its thinking."""
+        return [part for part in self.parts if part.kind == "thinking"]
+
+    @cached_property
+    def has_words(self) -> bool:
+        """Whether it holds anything but definitions of tools."""
+        return any(part.kind != "definition" for part in self.parts)
+
+    def with_parts(self, parts: Sequence[Part]) -> Said:
+        """The same but for what it says."""
+        return Said(self.role, parts, self.name, self.finish)
+
+    @cached_property
+    def as_reply(self) -> Said:
+        """The same as what a model says."""
+        is_reply = self.role == "assistant"
+        return self if is_reply else Said("assistant", self.parts, self.name, self.finish)
+
+
+class Scattered(NamedTuple):
+    """Where a message stands whose pieces are attributes of their own.
+
+    ``name`` of what they are pieces of; ``names`` and ``places`` of the pieces.
+    """
+
+    name: str
+    names: Sequence[str]
+    places: Sequence[str]
+
+    def of(self, pos: str) -> str:
+        """Where a part stands: at its text, else at its first attribute, else where the message does."""
+        wanted = f"{self.name}{pos.replace('/', '.')}"
+        deepest = wanted.count(".") + _DEEPEST
+        pieces = [*zip(self.names, self.places, strict=True)]
+        below = [
+            (name, place)
+            for name, place in pieces
+            if (name == wanted or name.startswith(f"{wanted}.")) and name.count(".") < deepest
+        ]
+        texts = [place for name, place in below if name.rpartition(".")[2] in ("content", "text")]
+        if below:
+            return texts[0] if texts else below[0][1]
+        contents = [place for name, place in pieces if name.endswith("content")]
+        return contents[-1] if contents else self.places[0]
+
+
+class Message(NamedTuple):
+    """A message of a request or a reply, at its place."""
+
+    said: Said
+    at: str | Scattered = ""
+
+    @property
+    def role(self) -> str:
+        return self.said.role
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        return self.said.parts
+
+    def place_of(self, part: Part) -> str:
+        """Where one of its parts stands."""
+        return self.at + part.pos if isinstance(self.at, str) else self.at.of(part.pos)
+
+    def placed_parts(self) -> list[Part]:
+        """Its parts, each with its whole place."""
+        return [part._replace(pos=self.place_of(part)) for part in self.parts]
+
+    def with_whole_places(self) -> Message:
+        """The same; its parts themselves have their whole places."""
+        said = self.said
+        return self if self.at == "" else Message(said.with_parts(self.placed_parts()))
+
+    def joined(self, other: Message, pos: str = "") -> Message:
+        """One message that says both; at ``pos``, below which both stand."""
+        both = (*self.placed_parts(), *other.placed_parts())
+        parts = [part._replace(pos=part.pos.removeprefix(pos)) for part in both]
+        return Message(self.said.with_parts(parts), pos)
+
+
+class Known:
+    """What was read before of a source, and is not to be read again where it repeats.
+
+    Keys are what was read, whole: nothing is taken for known that differs in a letter.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[Hashable, Any] = {}
+        self._held = 0
+        self._by_name: dict[Callable[[str], Any], dict[str, Any]] = defaultdict(dict)
+
+    def by_name(self, name: str, read: Callable[[str], _Found]) -> _Found:
+        """What the name of an attribute tells, by a function of it alone."""
+        told = self._by_name[read]
+        try:
+            return told[name]
+        except KeyError:
+            if len(told) >= _MOST_NAMES:
+                told.clear()
+            found = told[name] = read(name)
+            return found
+
+    def get(self, key: Hashable) -> Any:
+        """What was read under a key; None where nothing was, or is forgotten."""
+        return self._found.get(key)
+
+    def keep(self, key: Hashable, size: int, found: _Found) -> _Found:
+        """What was read under a key of so many characters, and is not to be changed."""
+        self._held += size + _PER_ENTRY
+        if self._held > _MOST_HELD:
+            self._found.clear()
+            self._held = size + _PER_ENTRY
+        self._found[key] = found
+        return found
+
+    def joined(self, one: Message, other: Message, pos: str) -> Message:
+        """One message that says both, which stand below ``pos``."""
+        start = len(pos)
+        key = (one.said, str(one.at)[start:], other.said, str(other.at)[start:])
+        said = self.get(key) or self.keep(key, 0, one.joined(other, pos).said)
+        return Message(said, pos)
+
+    def value(self, text: Any) -> Any:
+        """The same as ``as_value``, of a text that is likely to be repeated."""
+        if not isinstance(text, str) or text[:1] not in ("{", "[", '"'):
+            return text
+        found = self.get(text)
+        return self.keep(text, len(text), as_value(text)) if found is None else found
+
+
+def key_of_object(value: Object) -> bytes | None:
+    """The JSON text of an object, None where it can't be written as it is."""
+    try:
+        return msgspec.json.encode(value)
+    except (UnicodeEncodeError, OverflowError, RecursionError, msgspec.MsgspecError):
+        return None
+
+
+def are_told_apart(values: Iterable[Any]) -> bool:
+    """Whether these values of attributes equal no others that are written differently."""
+    return _EQUAL_AS_WRITTEN.issuperset(map(type, values))
+
+
+def as_value(text: Any) -> Any:
+    """What a text holds as JSON; the text itself where it holds none."""
+    if isinstance(text, str) and text[:1] in ("{", "[", '"'):
+        try:
+            return decode(text.encode("utf-8", "surrogatepass"))
+        except UnreadableRecord:
+            return text
+    return text
+
+
+def canonical(arguments: Any) -> str:
+    """The same text for the same arguments; none, an empty text and ``{}`` are the same."""
+    value: Any = as_value(arguments) or {}
+    try:
+        return msgspec.json.encode(value, order="deterministic").decode()
+    except UnicodeEncodeError:
+        return msgspec.json.encode(well_formed(value), order="deterministic").decode()
