@@ -134,12 +134,11 @@ def fill(span: Span, attributes: Attributes, events: Events, known: Known) -> No
 
 def note_rest(span: Span, attributes: Attributes, events: Events, known: Known) -> None:
     """Keep what else a span's attributes and events say, for the metadata of its run."""
+    is_told = known.table(_is_told)
     is_agent = span.kind == "agent"
     for name, (value, _) in attributes.items():
-        is_told = known.by_name(name, _is_told)
-        if is_agent and name in _PROVIDERS:
-            is_told = False  # an agent's is the name of its framework
-        if not is_told and not is_object(value):
+        is_framework = is_agent and name in _PROVIDERS
+        if (is_framework or not is_told[name]) and not is_object(value):
             span.rest.append((name, value))
     for name, of_event, _ in events:
         if name.startswith("gen_ai."):
@@ -180,7 +179,10 @@ def kind_of(attributes: Attributes) -> str:
 
 def _get(attributes: Attributes, *names: str) -> Any:
     """The value of the first of these attributes that is there."""
-    return next((attributes[name][0] for name in names if name in attributes), None)
+    for name in names:
+        if name in attributes:
+            return attributes[name][0]
+    return None
 
 
 def _fill_tool(span: Span, attributes: Attributes) -> None:
@@ -296,7 +298,7 @@ def _of_events(events: Events, known: Known, *, is_reply: bool) -> list[Message]
     for name, attributes, pos in events:
         if name in _EVENT_ROLES and (name == "gen_ai.choice") == is_reply:
             found.extend(Message(said, pos) for said in _of_event(name, attributes, known))
-        else:
+        elif any("." in key for key in attributes):  # as those have that hold messages
             keys, role = (_REPLIES, "assistant") if is_reply else (_REQUESTS, "user")
             found.extend(Named(attributes, known).messages(keys, role))
     return found
@@ -323,14 +325,18 @@ def _of_event(name: str, attributes: Attributes, known: Known) -> list[Said]:
 
 def usage_of(attributes: Attributes) -> dict[str, int | None]:
     """Token columns of a step. Input includes what was cached, unless the numbers can't be so."""
-    columns = {
-        name: next((n for key in keys if (n := _number(_get(attributes, key))) is not None), None)
-        for name, keys in _USAGE.items()
-    }
+    columns = {name: _first_number(attributes, keys) for name, keys in _USAGE.items()}
     given, cached = columns["input_tokens"], columns["cached_tokens"]
     if given is not None and cached is not None and cached > given:
         columns["input_tokens"] = given + cached
     return columns
+
+
+def _first_number(attributes: Attributes, names: tuple[str, ...]) -> int | None:
+    for name in names:
+        if name in attributes and (number := _number(attributes[name][0])) is not None:
+            return number
+    return None
 
 
 def _number(value: Any) -> int | None:

@@ -26,23 +26,27 @@ def flat(attributes: Any, pos: str, prefix: str = "", depth: int = 0) -> Iterato
 
 
 class _Pieces:
-    """Attributes with the same name up to a number, which is theirs."""
+    """Attributes with the same name up to a number; ``names`` are what follows that."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        self.rests: list[str] = []
         self.values: list[Any] = []
         self.places: list[str] = []
 
+    @property
+    def size(self) -> int:
+        """How long their texts are."""
+        return sum(len(value) for value in self.values if isinstance(value, str))
+
     def tree(self) -> Any:
-        """What they say together, by the rests of their names."""
+        """What they say together."""
         whole: Object = {}
-        for rest, value in zip(self.rests, self.values, strict=True):
-            holder, names = whole, rest.split(".")
-            for name in names[:-1]:
-                inner = holder.setdefault(name, {})
+        for name, value in zip(self.names, self.values, strict=True):
+            holder, words = whole, name.split(".")
+            for word in words[:-1]:
+                inner = holder.setdefault(word, {})
                 holder = inner if is_object(inner) else {}
-            holder.setdefault(names[-1], value)
+            holder.setdefault(words[-1], value)
         return _with_lists(whole)
 
 
@@ -54,7 +58,7 @@ class Named:
 
     def values(self, name: str) -> list[Any]:
         """Values under ``name.0``, ``name.1``, ... put together."""
-        return [pieces.tree() for _, pieces in self._numbered(name)]
+        return [self._tree(pieces) for pieces in self._numbered(name)]
 
     def listed(self, name: str) -> list[Any]:
         """Values of an array, which stands there whole or indexed."""
@@ -71,8 +75,8 @@ class Named:
             if not any(said.parts for said, _ in found):
                 found = [
                     message
-                    for number, pieces in self._numbered(name)
-                    for message in self._put_together(f"{name}.{number}", pieces, role)
+                    for pieces in self._numbered(name)
+                    for message in self._put_together(pieces, role)
                 ]
             if found:
                 return found
@@ -81,9 +85,9 @@ class Named:
     @cached_property
     def _by_number(self) -> dict[str, dict[int, _Pieces]]:
         found: dict[str, dict[int, _Pieces]] = {}
-        by_name = self.known.by_name
+        addresses = self.known.table(_address)
         for name, (value, place) in self.attributes.items():
-            if (address := by_name(name, _address)) is None:
+            if (address := addresses[name]) is None:
                 continue
             stem, number, rest = address
             numbered = found.get(stem)
@@ -92,27 +96,34 @@ class Named:
             pieces = numbered.get(number)
             if pieces is None:
                 pieces = numbered[number] = _Pieces()
-            pieces.names.append(name)
-            pieces.rests.append(rest)
+            pieces.names.append(rest)
             pieces.values.append(value)
             pieces.places.append(place)
         return found
 
-    def _numbered(self, name: str) -> list[tuple[int, _Pieces]]:
-        return sorted(self._by_number.get(name, {}).items(), key=lambda item: item[0])
+    def _numbered(self, name: str) -> Iterator[_Pieces]:
+        numbered = self._by_number.get(name, {})
+        return (numbered[number] for number in sorted(numbered))
 
-    def _put_together(self, name: str, pieces: _Pieces, role: str) -> Iterator[Message]:
+    def _tree(self, pieces: _Pieces) -> Any:
+        """What pieces say together, the same object where they are the same."""
+        if not are_told_apart(pieces.values):
+            return pieces.tree()
+        key = ("", *pieces.names, *pieces.values)
+        found = self.known.get(key)
+        return self.known.keep(key, pieces.size, pieces.tree()) if found is None else found
+
+    def _put_together(self, pieces: _Pieces, role: str) -> Iterator[Message]:
         """Messages of which each piece has an attribute of its own."""
         values = pieces.values
-        key = (role, *pieces.rests, *values) if are_told_apart(values) else None
+        key = (role, *pieces.names, *values) if are_told_apart(values) else None
         found: Sequence[Message] | None = None if key is None else self.known.get(key)
         if found is None:
             told = messages_of(pieces.tree(), "", role)
             found = [message.with_whole_places() for message in told]
             if key is not None:
-                size = sum(len(value) for value in values if isinstance(value, str))
-                self.known.keep(key, size, found)
-        at = Scattered(name, pieces.names, pieces.places)
+                self.known.keep(key, pieces.size, found)
+        at = Scattered(pieces.names, pieces.places)
         return (Message(said, at) for said, _ in found)
 
 

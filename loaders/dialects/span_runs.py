@@ -15,6 +15,7 @@ from bisect import bisect_right
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from operator import is_
 from typing import Any
 
 from loaders.builder import Builder
@@ -74,6 +75,11 @@ def _changing(calls: list[Span]) -> dict[str, Any]:
     return found if is_array(found.get("params_of_calls")) else {}
 
 
+def _are_the_same(some: list[Any], others: list[Any]) -> bool:
+    """Whether two lists hold the same objects."""
+    return len(some) == len(others) and all(map(is_, some, others))
+
+
 class _Teller:
     """Tells one run out of its spans, in the order in which they began."""
 
@@ -124,6 +130,7 @@ class _Teller:
         self._unclaimed: dict[str | None, deque[int]] = defaultdict(deque)
         self._silent_tools: dict[int, Span] = {}
         self._lacks_reply = False
+        self._offered: list[Any] = []
 
     def tell(self, scores: Scores) -> Run:
         for span in self._spans:
@@ -158,8 +165,9 @@ class _Teller:
     def _tell_call(self, span: Span) -> None:
         request = self._whole_replies(span.request or [])
         seen, sent = self._tell_request(self._new_in(request) if span.dropped else request)
-        if span.tools:
+        if span.tools and not _are_the_same(span.tools, self._offered):
             self.run.tools(tool_definitions(span.tools))
+            self._offered = span.tools
         finishes = [said.finish for said, _ in span.reply if said.finish]
         columns = {"stop_reason": finishes[-1] if finishes else None, **span.columns}
         self.run.step(

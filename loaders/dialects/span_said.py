@@ -6,7 +6,6 @@ all places where it stands, and is read, named and looked through once.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cached_property
 from typing import Any, Final, NamedTuple, TypeVar
@@ -45,7 +44,10 @@ class Part(NamedTuple):
 
 
 class Said:
-    """What a message says, wherever it stands; ``role`` is system, user, assistant, tool, or another."""
+    """What a message says, wherever it stands; ``role`` is system, user, assistant, tool, or another.
+
+    ``thoughts`` its thinking; ``has_words`` whether it holds anything but definitions of tools.
+    """
 
     def __init__(
         self,
@@ -55,36 +57,27 @@ class Said:
         finish: str | None = None,
     ) -> None:
         self.role, self.parts, self.name, self.finish = role, parts, name, finish
+        self.thoughts = [part for part in parts if part.kind == "thinking"]
+        self.has_words = any(part.kind != "definition" for part in parts)
 
     @cached_property
     def keys(self) -> list[str]:
         """What makes two writings of a message the same: the ids of its calls, or what it says."""
-        parts = self.parts
-        calls = [part for part in parts if part.kind in ("call", "result")]
+        calls = [part for part in self.parts if part.kind in ("call", "result")]
         ids = [part.call_id for part in calls if part.call_id]
-        said = squeezed("".join(part.text or "" for part in parts if part.kind == "text"))
-        media = [part.name or "" for part in parts if part.kind == "media"]
-        acts = [f"{part.name}{squeezed(part.text)}{canonical(part.value)}" for part in calls]
         keys = [fingerprint(self.role, "ids", *ids)] if ids and len(ids) == len(calls) else []
         if self.role == "tool" and len(calls) == 1 and calls[0].text:
             return [*keys, fingerprint("tool", canonical(calls[0].text))]
+        said = squeezed("".join(part.text or "" for part in self.parts if part.kind == "text"))
+        media = [part.name or "" for part in self.parts if part.kind == "media"]
+        acts = [f"{part.name}{squeezed(part.text)}{canonical(part.value)}" for part in calls]
         return [*keys, fingerprint(self.role, said, *media, "\0", *acts)]
-
-    @cached_property
-    def thoughts(self) -> list[Part]:
-        """Its thinking."""
-        return [part for part in self.parts if part.kind == "thinking"]
-
-    @cached_property
-    def has_words(self) -> bool:
-        """Whether it holds anything but definitions of tools."""
-        return any(part.kind != "definition" for part in self.parts)
 
     def with_parts(self, parts: Sequence[Part]) -> Said:
         """The same but for what it says."""
         return Said(self.role, parts, self.name, self.finish)
 
-    @cached_property
+    @property
     def as_reply(self) -> Said:
         """The same as what a model says."""
         is_reply = self.role == "assistant"
@@ -92,30 +85,31 @@ class Said:
 
 
 class Scattered(NamedTuple):
-    """Where a message stands whose pieces are attributes of their own.
+    """Where a message stands whose pieces are attributes of their own: their names and places.
 
-    ``name`` of what they are pieces of; ``names`` and ``places`` of the pieces.
+    Names without what all of them begin with.
     """
 
-    name: str
     names: Sequence[str]
     places: Sequence[str]
 
     def of(self, pos: str) -> str:
         """Where a part stands: at its text, else at its first attribute, else where the message does."""
-        wanted = f"{self.name}{pos.replace('/', '.')}"
-        deepest = wanted.count(".") + _DEEPEST
+        wanted = pos[1:].replace("/", ".")
         pieces = [*zip(self.names, self.places, strict=True)]
-        below = [
-            (name, place)
-            for name, place in pieces
-            if (name == wanted or name.startswith(f"{wanted}.")) and name.count(".") < deepest
-        ]
+        below = [(name, place) for name, place in pieces if _is_below(name, wanted)]
         texts = [place for name, place in below if name.rpartition(".")[2] in ("content", "text")]
         if below:
             return texts[0] if texts else below[0][1]
         contents = [place for name, place in pieces if name.endswith("content")]
         return contents[-1] if contents else self.places[0]
+
+
+def _is_below(name: str, wanted: str) -> bool:
+    if not wanted:
+        return name.count(".") + 1 < _DEEPEST
+    is_below = name == wanted or name.startswith(f"{wanted}.")
+    return is_below and name.count(".") < wanted.count(".") + _DEEPEST
 
 
 class Message(NamedTuple):
@@ -152,6 +146,20 @@ class Message(NamedTuple):
         return Message(self.said.with_parts(parts), pos)
 
 
+class ByName(dict[str, _Found]):
+    """What the name of an attribute tells, by a function of it alone; all forgotten where too many."""
+
+    def __init__(self, read: Callable[[str], _Found]) -> None:
+        super().__init__()
+        self._read = read
+
+    def __missing__(self, name: str) -> _Found:
+        if len(self) >= _MOST_NAMES:
+            self.clear()
+        found = self[name] = self._read(name)
+        return found
+
+
 class Known:
     """What was read before of a source, and is not to be read again where it repeats.
 
@@ -161,18 +169,14 @@ class Known:
     def __init__(self) -> None:
         self._found: dict[Hashable, Any] = {}
         self._held = 0
-        self._by_name: dict[Callable[[str], Any], dict[str, Any]] = defaultdict(dict)
+        self._tables: dict[Callable[[str], Any], ByName[Any]] = {}
 
-    def by_name(self, name: str, read: Callable[[str], _Found]) -> _Found:
-        """What the name of an attribute tells, by a function of it alone."""
-        told = self._by_name[read]
-        try:
-            return told[name]
-        except KeyError:
-            if len(told) >= _MOST_NAMES:
-                told.clear()
-            found = told[name] = read(name)
-            return found
+    def table(self, read: Callable[[str], _Found]) -> ByName[_Found]:
+        """What names of attributes tell by that function."""
+        found = self._tables.get(read)
+        if found is None:
+            found = self._tables[read] = ByName(read)
+        return found
 
     def get(self, key: Hashable) -> Any:
         """What was read under a key; None where nothing was, or is forgotten."""

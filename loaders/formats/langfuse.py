@@ -156,10 +156,11 @@ def _span(item: Object, pos: str, trace: Object, known: Known) -> Span:
     )
     if item.get("level") == "ERROR":
         span.error = as_text(item.get("statusMessage")) or ""
-    span.rest = [*_rest(item, as_object(metadata), trace)]
     given, got = as_value(item.get("input")), as_value(item.get("output"))
+    told_of_trace = as_object(known.value(trace.get("metadata")))
+    span.rest = [*_rest(item, got, as_object(metadata), told_of_trace)]
     if span.kind == "model":
-        _fill_model(span, item, given, got, known)
+        _fill_model(span, item, given, got, holds_better=_holds_messages(metadata), known=known)
     elif (
         span.kind in ("tool", "aside")
         or attributes.get("openinference.span.kind", ("",))[0] == "TOOL"
@@ -182,7 +183,7 @@ def _short(around: Object) -> Object | None:
     return said if is_short and said.keys() != {"name"} else None
 
 
-def _rest(item: Object, metadata: Object, trace: Object) -> Iterator[tuple[str, Any]]:
+def _rest(item: Object, got: Any, metadata: Object, of_trace: Object) -> Iterator[tuple[str, Any]]:
     """What else an observation says, of itself and of the program that made it."""
     kept = {key: value for key, value in item.items() if key not in _TOLD_OF_OBSERVATION}
     if item.get("level") == "ERROR":
@@ -190,9 +191,9 @@ def _rest(item: Object, metadata: Object, trace: Object) -> Iterator[tuple[str, 
     elif item.get("level") != "DEFAULT":
         kept["level"] = item.get("level")
     kept["versions"] = item.get("version")
-    kept["service_tier"] = as_object(as_value(item.get("output"))).get("service_tier")
+    kept["service_tier"] = as_object(got).get("service_tier")
     yield from ((key, value) for key, value in kept.items() if value)
-    for holder in (metadata, as_object(as_value(trace.get("metadata")))):
+    for holder in (metadata, of_trace):
         yield from as_object(holder.get("resourceAttributes")).items()
         scope = as_object(holder.get("scope"))
         yield "scopes", {key: scope[key] for key in ("name", "version") if scope.get(key)}
@@ -223,19 +224,25 @@ def _metadata(trace: Object, metadata: Object) -> dict[str, Any]:
     return {**kept, **({"instrumentation": scope} if scope else {})}
 
 
-def _fill_model(span: Span, item: Object, given: Any, got: Any, known: Known) -> None:
+def _holds_messages(metadata: Any) -> bool:
+    """Whether a span's own attributes hold what its model was given."""
+    names = as_object(as_object(metadata).get("attributes"))
+    return any(name.startswith(("llm.input_messages.", "gen_ai.input")) for name in names)
+
+
+def _fill_model(
+    span: Span, item: Object, given: Any, got: Any, *, holds_better: bool, known: Known
+) -> None:
     pos = span.pos
     request = messages_of(given, f"{pos}/input", "user", known)
     shows_text_alone = isinstance(given, str) or any(
         isinstance(message, str) for message in as_array(as_object(given).get("messages"))
     )
-    attributes = as_object(as_object(as_value(item.get("metadata"))).get("attributes"))
-    has_better = any(key.startswith(("llm.input_messages.", "gen_ai.input")) for key in attributes)
     instructions = as_text(as_object(got).get("instructions"))  # the Responses API repeats them
     if instructions and not any(message.role == "system" for message in request):
         system = messages_of(instructions, f"{pos}/output/instructions", "system")
         request = [*system, *request] if request else []
-    span.request = None if shows_text_alone and has_better else request or None
+    span.request = None if shows_text_alone and holds_better else request or None
     span.tools = [*_definitions(request), *_offered(given), *as_array(as_object(got).get("tools"))]
     span.reply = _with_output(messages_of(got, f"{pos}/output", "assistant"))
     span.columns = {

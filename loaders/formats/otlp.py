@@ -62,6 +62,7 @@ _LISTS = ("resourceSpans", "resource_spans", "resourceLogs", "resource_logs")
 _ERRORS = (2, "2", "STATUS_CODE_ERROR", "ERROR", "StatusCode.ERROR")
 _OK = (1, "1", "STATUS_CODE_OK", "OK", "StatusCode.OK")
 _DROPPED = ("droppedAttributesCount", "droppedEventsCount", "dropped_attributes_count")
+_AS_THEY_ARE = frozenset(("stringValue", "boolValue", "string_value", "bool_value"))
 _DEPTH = 12
 
 
@@ -122,8 +123,7 @@ def _nested(
     """Spans or log records below their resources and scopes."""
     names = ("spans",) if kind == "Spans" else ("logRecords", "log_records")
     for key in (f"resource{kind}", f"resource_{kind.lower()}"):
-        for i, group in enumerate(as_array(record.get(key))):
-            group = as_object(group)
+        for i, group in enumerate(map(as_object, as_array(record.get(key)))):
             resource = _attributes(as_object(group.get("resource")).get("attributes"), "")
             for inner in (f"scope{kind}", f"scope_{kind.lower()}", f"instrumentationLibrary{kind}"):
                 for j, scoped in enumerate(as_array(group.get(inner))):
@@ -217,11 +217,15 @@ def _attributes(listed: Any, pos: str) -> Attributes:
         return dict(flat(listed, pos))
     attributes: Attributes = {}
     for index, item in enumerate(map(as_object, as_array(listed))):
-        key, typed = as_text(item.get("key")), as_object(item.get("value"))
-        if key is not None:
-            inner = next(iter(typed), "")
-            place = f"{pos}/{index}/value/{inner}" if len(typed) == 1 else f"{pos}/{index}/value"
-            attributes[key] = (_value(typed), place)
+        key, typed = item.get("key"), as_object(item.get("value"))
+        if not isinstance(key, str):
+            continue
+        if len(typed) == 1:
+            [(kind, value)] = typed.items()
+            value = value if kind in _AS_THEY_ARE else _value(typed)
+            attributes[key] = (value, f"{pos}/{index}/value/{kind}")
+        else:
+            attributes[key] = (None, f"{pos}/{index}/value")
     return attributes
 
 
