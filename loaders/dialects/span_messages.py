@@ -37,6 +37,7 @@ _REPLIES = ("choices", "candidates", "generations", "output")
 _TEXTS = ("text", "input_text", "output_text", "summary_text")
 _CALLS = ("tool_call", "tool_use", "function_call", "server_tool_use", "toolCall")
 _RESULTS = ("tool_call_response", "tool_result", "function_call_output")
+_ITEMS = ("function_call", "reasoning", "message")
 _GEMINI_CALLS = ("function_call", "functionCall")
 _GEMINI_RESULTS = ("function_response", "functionResponse")
 _DEPTH = 12
@@ -57,14 +58,14 @@ def messages_of(
     if depth > _DEPTH:
         return []
     if is_array(value):
-        found: list[Message] = []
+        found: list[list[Message]] = []
         for index, item in enumerate(value):
             for message in _of_item(item, f"{pos}/{index}", role, known, depth + 1):
-                if found and _goes_on(message, item, found[-1]):
-                    found[-1] = _joined(found[-1], message, pos, known)
+                if found and _goes_on(message, item, found[-1][0]):
+                    found[-1].append(message)
                 else:
-                    found.append(message)
-        return found
+                    found.append([message])
+        return [_as_one(pieces, pos, known) for pieces in found]
     return _of_object(value, pos, role, known, depth) if is_object(value) and value else []
 
 
@@ -82,12 +83,23 @@ def _of_item(item: Any, pos: str, role: str, known: Known | None, depth: int) ->
 
 def _goes_on(message: Message, item: Any, before: Message) -> bool:
     """Whether an item of the Responses API belongs to the reply of which the one before it is."""
-    is_item = as_object(item).get("type") in ("function_call", "reasoning", "message")
-    return is_item and message.said.role == "assistant" == before.said.role
+    is_reply = message.said.role == "assistant" == before.said.role
+    return is_reply and as_object(item).get("type") in _ITEMS
 
 
-def _joined(one: Message, other: Message, pos: str, known: Known | None) -> Message:
-    return one.joined(other, pos) if known is None else known.joined(one, other, pos)
+def _as_one(pieces: list[Message], pos: str, known: Known | None) -> Message:
+    """One message of several that stand below ``pos``."""
+    if len(pieces) == 1:
+        return pieces[0]
+    first, *others = pieces
+    start = len(pos)
+    key = tuple((said, str(at)[start:]) for said, at in pieces)
+    found: Said | None = None if known is None else known.get(key)
+    if found is None:
+        found = first.joined(*others, pos=pos).said
+        if known is not None:
+            known.keep(key, 0, found)
+    return Message(found, pos)
 
 
 def _of_object(

@@ -205,7 +205,11 @@ class _Teller:
                 self._lacks_reply = False
                 place = self._tell_message(message, None)
             last = max(last, place)
-            seen.append(self._told[place])
+            start, stop = self._told[place]
+            if seen and seen[-1][1] == start:
+                seen[-1] = (seen[-1][0], stop)
+            else:
+                seen.append((start, stop))
             if thoughts := self._thoughts.get(place):
                 texts = {part.text for part in said.thoughts if part.text}
                 signs = {part.signature for part in said.thoughts if part.signature}
@@ -218,12 +222,10 @@ class _Teller:
         """The request with replies put together that it divides into what they say and their calls."""
         whole: list[Message] = []
         for message in request:
-            if whole and message.said.role == "assistant" == whole[-1].said.role:
+            is_more = whole and message.said.role == "assistant" == whole[-1].said.role
+            if is_more and self._find(whole[-1].said, _NOWHERE) is None:
                 joined = whole[-1].joined(message)
-                if (
-                    self._find(whole[-1].said, _NOWHERE) is None
-                    and self._find(joined.said, _NOWHERE) is not None
-                ):
+                if self._find(joined.said, _NOWHERE) is not None:
                     whole[-1] = joined
                     continue
             whole.append(message)

@@ -18,7 +18,7 @@ from loaders.jsontext import decode
 from loaders.values import Object, fingerprint, well_formed
 
 _DEEPEST: Final = 12
-_MOST_HELD: Final = 64 << 20
+_MOST_HELD: Final = 32 << 20
 """Characters of what was read before, beyond which all of it is forgotten."""
 _PER_ENTRY: Final = 200
 _MOST_NAMES: Final = 20_000
@@ -84,32 +84,37 @@ class Said:
         return self if is_reply else Said("assistant", self.parts, self.name, self.finish)
 
 
-class Scattered(NamedTuple):
+class Scattered:
     """Where a message stands whose pieces are attributes of their own: their names and places.
 
     Names without what all of them begin with.
     """
 
-    names: Sequence[str]
-    places: Sequence[str]
+    def __init__(self, names: Sequence[str], places: Sequence[str]) -> None:
+        self._names, self._places = names, places
 
     def of(self, pos: str) -> str:
         """Where a part stands: at its text, else at its first attribute, else where the message does."""
-        wanted = pos[1:].replace("/", ".")
-        pieces = [*zip(self.names, self.places, strict=True)]
-        below = [(name, place) for name, place in pieces if _is_below(name, wanted)]
-        texts = [place for name, place in below if name.rpartition(".")[2] in ("content", "text")]
-        if below:
-            return texts[0] if texts else below[0][1]
+        return self._by_name.get(pos[1:].replace("/", "."), self._default)
+
+    @cached_property
+    def _by_name(self) -> dict[str, str]:
+        texts: dict[str, str] = {}
+        others: dict[str, str] = {}
+        for name, place in zip(self._names, self._places, strict=True):
+            found = texts if name.rpartition(".")[2] in ("content", "text") else others
+            for _ in range(_DEEPEST):
+                found.setdefault(name, place)
+                if not name:
+                    break
+                name = name.rpartition(".")[0]
+        return {**others, **texts}
+
+    @cached_property
+    def _default(self) -> str:
+        pieces = zip(self._names, self._places, strict=True)
         contents = [place for name, place in pieces if name.endswith("content")]
-        return contents[-1] if contents else self.places[0]
-
-
-def _is_below(name: str, wanted: str) -> bool:
-    if not wanted:
-        return name.count(".") + 1 < _DEEPEST
-    is_below = name == wanted or name.startswith(f"{wanted}.")
-    return is_below and name.count(".") < wanted.count(".") + _DEEPEST
+        return contents[-1] if contents else self._places[0]
 
 
 class Message(NamedTuple):
@@ -139,10 +144,10 @@ class Message(NamedTuple):
         said = self.said
         return self if self.at == "" else Message(said.with_parts(self.placed_parts()))
 
-    def joined(self, other: Message, pos: str = "") -> Message:
-        """One message that says both; at ``pos``, below which both stand."""
-        both = (*self.placed_parts(), *other.placed_parts())
-        parts = [part._replace(pos=part.pos.removeprefix(pos)) for part in both]
+    def joined(self, *others: Message, pos: str = "") -> Message:
+        """One message that says all of these; at ``pos``, below which they stand."""
+        placed = (part for message in (self, *others) for part in message.placed_parts())
+        parts = [part._replace(pos=part.pos.removeprefix(pos)) for part in placed]
         return Message(self.said.with_parts(parts), pos)
 
 
@@ -190,13 +195,6 @@ class Known:
             self._held = size + _PER_ENTRY
         self._found[key] = found
         return found
-
-    def joined(self, one: Message, other: Message, pos: str) -> Message:
-        """One message that says both, which stand below ``pos``."""
-        start = len(pos)
-        key = (one.said, str(one.at)[start:], other.said, str(other.at)[start:])
-        said = self.get(key) or self.keep(key, 0, one.joined(other, pos).said)
-        return Message(said, pos)
 
     def value(self, text: Any) -> Any:
         """The same as ``as_value``, of a text that is likely to be repeated."""
