@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from types import ModuleType
@@ -14,7 +14,7 @@ from loaders.builder import Builder, files_of
 from loaders.discovery import PathLike
 from loaders.errors import LoadError, UnreadableRecord
 from loaders.experiment import Cells, experiment, is_empty, leaves_of
-from loaders.leaves import Leaf, Node, Tree, as_pattern, matcher
+from loaders.leaves import Leaf, Node, Tree, as_pattern, covering
 from loaders.logs import Group, read_source
 from loaders.progress import progress_bar
 from loaders.reading import grouped
@@ -145,7 +145,7 @@ class _Account:
         builder = Builder()
         read_source(chosen, parts, builder)
         cells = Cells(builder.frames())
-        rules = [(matcher(pattern), reason) for pattern, reason in chosen.ignored.items()]
+        ignoring = covering(tuple(chosen.ignored))
         files = files_of(parts[0])
         size = sum(file.size for file in files)
         for name, tree in self._trees(files):
@@ -156,7 +156,7 @@ class _Account:
                     path.counts["leaves"] += count
                     path.counts["kept"] += count
                     continue
-                is_open = self._is_open(path, item, cells, rules)
+                is_open = self._is_open(path, item, cells, chosen.ignored, ignoring)
                 path.open += is_open
                 if is_open and size < path.size:
                     path.group, path.size, path.source = number, size, name
@@ -172,7 +172,11 @@ class _Account:
 
     @staticmethod
     def _is_open(
-        path: _Path, leaf: Leaf, cells: Cells, rules: list[tuple[Callable[..., bool], str]]
+        path: _Path,
+        leaf: Leaf,
+        cells: Cells,
+        reasons: Mapping[str, str],
+        ignoring: Callable[[str, str], str | None],
     ) -> bool:
         """Count the value; whether it is neither kept nor ignored."""
         path.counts["leaves"] += 1
@@ -180,9 +184,9 @@ class _Account:
             path.counts["empty"] += 1
         elif cells.have(leaf.value):
             path.counts["kept"] += 1
-        elif reason := next((r for covers, r in rules if covers(leaf.path, leaf.within)), None):
+        elif (pattern := ignoring(leaf.path, leaf.within)) is not None:
             path.counts["ignored"] += 1
-            path.reason = reason
+            path.reason = reasons[pattern]
         else:
             return True
         return False

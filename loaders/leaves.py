@@ -8,7 +8,8 @@ import json
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from loaders.bodies import body_text, body_value, is_event_stream
@@ -68,6 +69,13 @@ class Node(NamedTuple):
     value: Any
 
 
+class Line(NamedTuple):
+    """A value at the root of a tree: a line of JSON, or of text, or the one value of a file."""
+
+    tree: Tree
+    number: int
+
+
 class Tree:
     """The values of a file: lines of JSON, one value of JSON or YAML, an archive, or plain text."""
 
@@ -103,18 +111,32 @@ class Tree:
             self.is_text = True
             self.root = [line for line in data.decode("utf-8", "replace").split("\n") if line]
 
-    def content(self) -> bytes:
-        """The file as it would be with what was changed; an archive is written without packing."""
+    def content(self, written: dict[Line, bytes] | None = None) -> bytes:
+        """The file as it would be with what was changed; an archive is written without packing.
+
+        ``written``: lines as they were written before, of which none was changed or walked through
+        since; those that it lacks are added.
+        """
+        written = {} if written is None else written
         if self.members:
             packed = io.BytesIO()
             with zipfile.ZipFile(packed, "w") as archive:
                 for name, member in self.members.items():
-                    archive.writestr(name, member.content() if isinstance(member, Tree) else member)
+                    data = member.content(written) if isinstance(member, Tree) else member
+                    archive.writestr(name, data)
             return packed.getvalue()
+        lines = [Line(self, index) for index in range(len(self.root))]
+        for line in lines:
+            if line not in written:
+                written[line] = self._written(self.root[line.number])
+        return b"\n".join([written[line] for line in lines])
+
+    def _written(self, value: Any) -> bytes:
         if self.is_text:
-            return "\n".join(str(line) for line in self.root).encode("utf-8", "replace")
-        encoded = _encoded_for_yaml if self.is_yaml else _encoded
-        return b"\n".join(v if isinstance(v, bytes) else encoded(v) for v in self.root)
+            return str(value).encode("utf-8", "replace")
+        if isinstance(value, bytes):
+            return value
+        return _encoded_for_yaml(value) if self.is_yaml else _encoded(value)
 
     def keep(self, wanted: set[str | int]) -> None:
         """Let go of the members, or the lines, that are like others and are not ``wanted``.
@@ -140,12 +162,17 @@ class Tree:
 
     def walk(self, is_known: Any) -> Iterator[Leaf | Node]:
         """All leaves. A node that ``is_known`` is given itself, and nothing below it."""
+        for _, walk in self.walks(is_known):
+            yield from walk
+
+    def walks(self, is_known: Any) -> Iterator[tuple[Line, Iterator[Leaf | Node]]]:
+        """Each line, of members of an archive too, with a walk through it."""
         for member in self.members.values():
             if isinstance(member, Tree):
-                yield from member.walk(is_known)
+                yield from member.walks(is_known)
         for index, value in enumerate(self.root):
             if not isinstance(value, bytes):
-                yield from self._walk_value(index, is_known)
+                yield Line(self, index), self._walk_value(index, is_known)
 
     def _walk_value(self, index: int, is_known: Any) -> Iterator[Leaf | Node]:
         path = self.prefix + ("line" if self.is_text else "")
@@ -259,6 +286,7 @@ def _within(outer: str, value: dict[str, Any]) -> str:
     return " ".join([outer, *said] if outer else said)
 
 
+@lru_cache(maxsize=4096)
 def as_pattern(key: str) -> str:
     """Keys that are data (ids, paths, numbers) stand for each other, as do numbers within dotted ones.
 
@@ -294,3 +322,22 @@ def matcher(pattern: str) -> Any:
         return compiled.fullmatch(path) is not None and all(word in said for word in demands)
 
     return covers
+
+
+@lru_cache(maxsize=64)
+def covering(patterns: tuple[str, ...]) -> Callable[[str, str], str | None]:
+    """A question of (path, within): which of the patterns of ignored paths covers it first?
+
+    A log has many values at each path, so that the answers are remembered.
+
+    >>> which = covering(("/a", "/b/**"))
+    >>> which("/b/c", ""), which("/c", "")
+    ('/b/**', None)
+    """
+    questions = [(pattern, matcher(pattern)) for pattern in patterns]
+
+    @lru_cache(maxsize=1 << 16)
+    def first(path: str, within: str) -> str | None:
+        return next((pattern for pattern, covers in questions if covers(path, within)), None)
+
+    return first
