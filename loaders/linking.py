@@ -31,6 +31,7 @@ LINKED = (
 
 _COUNTS = {"once": pl.String, "often": pl.String, "times": pl.Int64}
 
+_NO_COPIES = pl.DataFrame(schema={"run": pl.Int64, "trajectory_id": pl.String, "new_id": pl.String})
 Calls = Callable[[pl.Series], pl.DataFrame]
 """Gives the tool calls (``run seq call_id``) of the runs whose numbers it is given."""
 
@@ -40,6 +41,8 @@ def copies(runs: pl.DataFrame) -> pl.DataFrame:
 
     ``runs`` has ``run`` and ``trajectory_id``; returns ``run``, ``trajectory_id``, ``new_id``.
     """
+    if runs["trajectory_id"].n_unique() == runs.height:
+        return _NO_COPIES
     copied = runs.select(
         "run", "trajectory_id", copy=pl.int_range(pl.len()).over("trajectory_id")
     ).filter(pl.col("copy") > 0)
@@ -103,7 +106,13 @@ def tools_of_all(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
 
     The same offer may be told with the keys of its parameters in another order.
     """
-    numbered = [part.with_columns(part=pl.lit(number)) for number, part in enumerate(parts)]
+    parts = [*parts]
+    filled = [part for part in parts if not part.is_empty()]
+    if not filled:
+        return parts[0]
+    if len(filled) == 1:
+        return filled[0].unique(maintain_order=True)
+    numbered = [part.with_columns(part=pl.lit(number)) for number, part in enumerate(filled)]
     return (
         pl.concat(numbered)
         .filter(pl.col("part") == pl.col("part").min().over("toolset"))

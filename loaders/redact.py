@@ -69,6 +69,7 @@ _IN_SETTINGS = re.compile(
 )
 # The regex engine of Polars needs bytes, not letters, around words to stay fast outside ASCII.
 _COLUMN_PATTERN: Final = CREDENTIAL.replace(r"\b", r"(?-u:\b)")
+_NO_ROWS: Final = pl.Series(dtype=pl.get_index_type())
 # What stands in the JSON text of any settings with a credential. Before one an escape may stand, so that
 # no word begins there; a secret's key may end with a line, and Python takes two letters for an i.
 _IN_JSON: Final = (
@@ -149,7 +150,9 @@ def redact_column(column: pl.Series) -> tuple[pl.Series, pl.Series]:
 
     The one pattern is five times faster here than a search for the marks before it.
     """
-    rows = column.str.contains(_COLUMN_PATTERN).arg_true()
-    if len(rows):
-        column = column.str.replace_all(_COLUMN_PATTERN, REDACTED)
-    return column, rows
+    if column.null_count() == len(column):
+        return column, _NO_ROWS
+    holds_one = column.str.contains(_COLUMN_PATTERN)
+    if not holds_one.any():
+        return column, _NO_ROWS
+    return column.str.replace_all(_COLUMN_PATTERN, REDACTED), holds_one.arg_true()
