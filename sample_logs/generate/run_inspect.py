@@ -38,6 +38,9 @@ from visit import ToolRaised, Visit
 from world import Tool
 
 SCAFFOLD = "inspect"
+TIGHTEST, QUICK = 19, 3
+"""Levels of packing. The tightest clears many megabytes of tables for each member, however small,
+which for a check of a few tasks takes as long as to run them."""
 PLANS: dict[tuple[Arm, str, int], Run] = {}
 VISITS: dict[tuple[Arm, str, int], Visit] = {}
 """Arm, task and trial to the run; outside of the solver, so that they do not get into the log."""
@@ -143,7 +146,9 @@ def task_of(arm: Arm, kind: str, runs: list[Run]) -> inspect_ai.Task:
     )
 
 
-def run_arm(arm: Arm, runs: list[Run], server: ModelServer, out: Path) -> list[dict[str, Any]]:
+def run_arm(
+    arm: Arm, runs: list[Run], server: ModelServer, out: Path, level: int
+) -> list[dict[str, Any]]:
     """Run one arm, write a log for each condition, and return the truth of its runs."""
     by_kind = {kind: [run for run in runs if run.kind == kind] for kind in {r.kind for r in runs}}
     PLANS.update({(arm, run.task.id, run.trial): run for run in runs})
@@ -169,7 +174,7 @@ def run_arm(arm: Arm, runs: list[Run], server: ModelServer, out: Path) -> list[d
         )
         log = read_eval_log(logs[0].location, resolve_attachments="full")
         told += [check(arm, run, log, server) for run in alike]
-        repack(Path(logs[0].location), study.log_path(out, arm, kind, ".eval"))
+        repack(Path(logs[0].location), study.log_path(out, arm, kind, ".eval"), level)
     return told
 
 
@@ -196,15 +201,15 @@ def check(arm: Arm, run: Run, log: EvalLog, server: ModelServer) -> dict[str, An
     return study.truth_of(run, visit, len(seen), sample.limit is not None)
 
 
-def repack(log: Path, target: Path) -> None:
-    """The same archive, packed as tightly as its own kind of packing can."""
+def repack(log: Path, target: Path, level: int) -> None:
+    """The same archive, packed by its own kind of packing at another level."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with (
         zipfile.ZipFile(log) as old,
-        zipfile.ZipFile(target, "w", zipfile.ZIP_ZSTANDARD, compresslevel=19) as new,
+        zipfile.ZipFile(target, "w", zipfile.ZIP_ZSTANDARD, compresslevel=level) as new,
     ):
         for member in old.infolist():
-            new.writestr(member.filename, old.read(member), zipfile.ZIP_ZSTANDARD, 19)
+            new.writestr(member.filename, old.read(member), zipfile.ZIP_ZSTANDARD, level)
     log.unlink()
 
 
@@ -212,12 +217,13 @@ def main() -> None:
     """Run every arm of the scaffold and write its logs and its truth."""
     asked = study.options(__doc__)
     out: Path = asked.out.resolve()
+    level = QUICK if asked.limit else TIGHTEST
     told: list[dict[str, Any]] = []
     study.clear(out, SCAFFOLD, asked)
     with serving() as server, tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)  # so that no path of this machine and no git revision get into a log
         for arm, runs in groupby(study.runs_of(SCAFFOLD, asked), lambda run: run.arm):
-            told += run_arm(arm, list(runs), server, out)
+            told += run_arm(arm, list(runs), server, out, level)
             print(*arm, flush=True)
     study.write_part(out, SCAFFOLD, inspect_ai.__version__, told)
 
