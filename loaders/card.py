@@ -212,10 +212,13 @@ def summarize(runs: Trajectories) -> Summary:
 
 
 def _counts(table: pl.DataFrame, column: str) -> Counts:
-    return _pairs(table.group_by(column).len(), column)
+    return _pairs(table[column].value_counts(name="len"), column)
 
 
 def _pairs(counted: pl.DataFrame, column: str) -> Counts:
+    """How often each value occurs, the most frequent first, those as frequent in their order."""
+    if counted.is_empty():
+        return []
     rows = counted.drop_nulls(column).sort(pl.col("len"), column, descending=[True, False]).rows()
     return [(_shown(str(name), _NAME_CHARS), int(count)) for name, count in rows]
 

@@ -403,8 +403,9 @@ def _loaded(path: Path) -> str:
         except AssertionError as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
             raise Broken(f"breaks {rule.__name__} (line {place.lineno}): {error}") from None
-    assert repr(runs)
-    assert runs._repr_html_()
+    card = runs.summary  # worked out once for both of its forms
+    assert card.as_text()
+    assert card.as_html()
     stumbled = (
         case.problems["reason"].str.extract(rf"^(.*{battery.FORMAT_CODE.pattern})").drop_nulls()
     )
