@@ -17,7 +17,7 @@ import polars as pl
 
 from loaders import archives
 from loaders.columns import frame_of_records
-from loaders.discovery import Found, PathLike, discover, pattern_of
+from loaders.discovery import PathLike, discover, pattern_of
 from loaders.errors import DerailError
 from loaders.logs import Log, are_known, collector_spared, logs_of, weight_of
 from loaders.planning import LOGS, OTHERS, Plan, Row, labels_as_json, plan
@@ -47,7 +47,7 @@ from loaders.stores import (
     writing_into,
 )
 from loaders.trajectories import Trajectories, check_labels, scan
-from loaders.workers import Work, in_processes, starting_processes
+from loaders.workers import Work, can_start_processes, in_processes, starting_processes
 
 _BYTES_PER_SHARD = 64 << 20
 _SHARDS_TO_SHARE = 16
@@ -98,7 +98,8 @@ def convert(
     with writing_into(folder), ExitStack() as until_the_end:
         before = _present(folder)
         clear_unfinished(folder, None if resume else before)
-        if executor is None and before is None and not _is_little(found):
+        weight = sum(weight_of(item.source) for item in found)
+        if executor is None and before is None and not _is_read_here(weight):
             executor = until_the_end.enter_context(starting_processes())
         logs, others = _bookkeeping(folder, before if resume else None)
         todo = plan(found, logs, others, candidates, named=format is not None)
@@ -137,9 +138,9 @@ def _present(folder: Path) -> Manifest | None:
     return before
 
 
-def _is_little(found: Iterable[Found]) -> bool:
-    """Whether processes would take longer to start than to read what is found."""
-    return sum(weight_of(item.source) for item in found) < _IN_THIS_PROCESS_BELOW
+def _is_read_here(weight: int) -> bool:
+    """Whether processes would take longer to start than to read so many bytes, or can't be started."""
+    return weight < _IN_THIS_PROCESS_BELOW or not can_start_processes()
 
 
 def _bookkeeping(folder: Path, before: Manifest | None) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -172,7 +173,7 @@ def _read(
     groups = [group for _, group in todo.logs]
     sizes = [sum(map(weight_of, sources)) for _, sources, _ in groups]
     known = {chosen.name: chosen for chosen, _, _ in groups}
-    is_here = executor is None and sum(sizes) < _IN_THIS_PROCESS_BELOW
+    is_here = executor is None and _is_read_here(sum(sizes))
     is_here = is_here or not are_known(groups)
     per_shard = _BYTES_PER_SHARD if is_here else _bytes_per_shard(sum(sizes))
     logs = logs_of(groups, sizes, per_shard, in_parts=not is_here)

@@ -30,6 +30,7 @@ from loaders.registry import Alike, Format, choose, formats, recognise
 from loaders.schema import PROBLEMS, TABLES
 from loaders.sources import Source
 from loaders.trajectories import Trajectories, check_labels, with_labels
+from loaders.workers import can_start_processes, cores
 
 _PARALLEL_FROM_BYTES = 128 << 20
 """Of less, processes take as long to start as they save on two cores."""
@@ -180,6 +181,7 @@ def _members(item: Found, problems: list[ProblemRow]) -> list[Found]:
 def _read_all(groups: list[Group], progress: bool | None, strict: bool) -> Iterator[Frames]:
     weights = [sum(weight_of(source) for source in sources) for _, sources, _ in groups]
     in_parallel = sum(weights) >= _PARALLEL_FROM_BYTES and not strict and are_known(groups)
+    in_parallel = in_parallel and cores() > 1 and can_start_processes()
     with progress_bar(sum(weights), progress) as bar:
         shared = shared_out(groups, weights) if in_parallel else []
         if len(shared) > 1:

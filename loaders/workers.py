@@ -47,6 +47,11 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def can_start_processes() -> bool:
+    """Whether this process may have children: a daemon, as are those of Dask and of many pools, may not."""
+    return not multiprocessing.current_process().daemon
+
+
 class Work(Generic[Task, Result]):
     """What is to be done with each task; functions and tasks must be picklable.
 

@@ -50,6 +50,7 @@ class InParts:
         self.how, self.store, self.count = how, folder / "store", 0
         monkeypatch.setattr(converting, "_BYTES_PER_SHARD", 80_000)
         monkeypatch.setattr(reading, "_PARALLEL_FROM_BYTES", 0)
+        monkeypatch.setattr(reading, "cores", lambda: 2)
         monkeypatch.setattr(parallel, "_BYTES_PER_SHARE", 20_000)
         monkeypatch.setattr(parallel, "_BYTES_FOR_A_FILE", 3_000)
         self.patch = monkeypatch

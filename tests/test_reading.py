@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import gzip
 import json
+import multiprocessing
 import os
 import pickle
 import random
@@ -23,7 +24,17 @@ from budget import at_most
 from test_archives import zip_by_hand, zip_of, zstd_zip
 
 import loaders
-from loaders import LoadError, Trajectories, archives, logs, parallel, reading, sources, workers
+from loaders import (
+    LoadError,
+    Trajectories,
+    archives,
+    converting,
+    logs,
+    parallel,
+    reading,
+    sources,
+    workers,
+)
 from loaders.builder import Builder
 from loaders.formats import _template
 from loaders.progress import ProgressBar
@@ -548,6 +559,11 @@ def dojo(number: int) -> str:
     return json.dumps(record)
 
 
+def in_processes_from_the_first_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_PARALLEL_FROM_BYTES", 1)
+    monkeypatch.setattr(reading, "cores", lambda: 2)
+
+
 def test_reading_in_processes_gives_the_same_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -557,7 +573,7 @@ def test_reading_in_processes_gives_the_same_tables(
     (tmp_path / "cut.json").write_text(dojo(99)[:-40])
     (tmp_path / "more.zip").write_bytes(zip_of({f"{n}.json": dojo(n).encode() for n in (50, 51)}))
     serial = load(tmp_path)
-    monkeypatch.setattr(reading, "_PARALLEL_FROM_BYTES", 1)
+    in_processes_from_the_first_byte(monkeypatch)
     monkeypatch.setattr(parallel, "_BYTES_PER_SHARE", 8 * logs._BYTES_PER_FILE)
     batches: list[int] = []
     in_processes = parallel.in_processes
@@ -578,9 +594,23 @@ def test_formats_of_the_users_own_are_read_in_this_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chatter.write(tmp_path / "a.jsonl")
-    monkeypatch.setattr(reading, "_PARALLEL_FROM_BYTES", 1)
+    in_processes_from_the_first_byte(monkeypatch)
     monkeypatch.setattr(reading, "read_in_processes", None)
     assert len(load(tmp_path, format=_template)) == 1
+
+
+def test_a_daemon_which_may_have_no_children_reads_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.json").write_text(dojo(number))
+    in_processes_from_the_first_byte(monkeypatch)
+    monkeypatch.setattr(converting, "_IN_THIS_PROCESS_BELOW", 1)
+    monkeypatch.setattr(multiprocessing.current_process(), "daemon", True)
+    with pytest.raises(AssertionError, match="daemonic"):
+        workers.Processes(1).submit(int)
+    assert len(load(tmp_path)) == 3
+    assert len(loaders.convert(tmp_path / "[012].json", tmp_path / "store")) == 3
 
 
 def test_a_log_that_kills_its_process_is_a_problem_and_the_others_are_read(
@@ -592,7 +622,7 @@ def test_a_log_that_kills_its_process_is_a_problem_and_the_others_are_read(
     (tmp_path / "logs" / "a").write_text("deadly")
     for number in range(3):
         (tmp_path / "logs" / f"{number}.json").write_text(dojo(number))
-    monkeypatch.setattr(reading, "_PARALLEL_FROM_BYTES", 1)
+    in_processes_from_the_first_byte(monkeypatch)
     with chatter.installed(tmp_path, name="deadly", code=deadly, module="deadly_package"):
         runs = loaders.load(tmp_path / "logs")
     assert len(runs) == 3
