@@ -25,10 +25,14 @@ _BYTES_FOR_A_FILE = 1 << 20
 
 
 class _Share(NamedTuple):
-    """Logs that one process reads, by their numbers, or a part of one; and a folder for what they hold."""
+    """Logs that one process reads, or a part of one; and a folder for what it finds.
 
-    numbers: tuple[int, ...]
+    ``number`` of the first log; ``weight`` bytes to read.
+    """
+
+    number: int
     logs: tuple[Log, ...]
+    weight: int
     folder: Path
 
     @property
@@ -71,9 +75,11 @@ def read_in_processes(
     with tempfile.TemporaryDirectory(prefix="derail-", ignore_cleanup_errors=True) as folder:
         shares: dict[int, _Share] = {}
         for number, batch in enumerate(by_weight(weights, _BYTES_PER_SHARE)):
-            numbers, read_by, _ = zip(*(logs[place] for place in batch), strict=True)
-            shares[number] = _Share(numbers, read_by, Path(folder))
-        results = _read(shares, lambda share: advance(_bytes_of(share, logs)))
+            first, log, _ = logs[batch[0]]
+            weight = log.only.weight if log.only else sum(weights[place] for place in batch)
+            read_by = tuple(logs[place][1] for place in batch)
+            shares[number] = _Share(first, read_by, weight, Path(folder))
+        results = _read(shares, advance)
         in_parts = _shares_of_logs_in_parts(shares)
         again: dict[int, _Share] = {}
         for of_log in in_parts:
@@ -90,15 +96,8 @@ def _shares_of_logs_in_parts(shares: Mapping[int, _Share]) -> list[list[int]]:
     of_logs: dict[int, list[int]] = {}
     for number, share in shares.items():
         if share.part is not None:
-            of_logs.setdefault(share.numbers[0], []).append(number)
+            of_logs.setdefault(share.number, []).append(number)
     return [*of_logs.values()]
-
-
-def _bytes_of(share: _Share, logs: Sequence[tuple[int, Log, int]]) -> int:
-    if share.part is not None:
-        return share.part.weight
-    weights = {number: weight for number, _, weight in logs}
-    return sum(weights[number] for number in share.numbers)
 
 
 def _to_read_again(shares: Mapping[int, _Share], results: dict[int, _Read]) -> dict[int, _Share]:
@@ -142,7 +141,7 @@ def _tell_problems_of_all_in_the_first(of_log: list[_Read]) -> None:
 
 
 def _read(
-    shares: Mapping[int, _Share], then: Callable[[_Share], None] = lambda share: None
+    shares: Mapping[int, _Share], advance: Callable[[int], None] = lambda count: None
 ) -> dict[int, _Read]:
     work = Work(_read_share, lambda share: len(share.logs), _try_one)
     numbers = [*shares]
@@ -150,7 +149,7 @@ def _read(
     for place, sent in in_processes(work, [*shares.values()]):
         frames = {name: _received(table) for name, table in sent.tables.items()}
         results[numbers[place]] = _Read(frames, sent.lines_depend)
-        then(shares[numbers[place]])
+        advance(shares[numbers[place]].weight)
     return results
 
 

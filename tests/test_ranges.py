@@ -19,6 +19,7 @@ import loaders
 from loaders import converting, logs, parallel, reading, shards
 from loaders.archives import ZipArchive
 from loaders.formats import sharegpt
+from loaders.progress import ProgressBar
 from loaders.ranges import SourceOfLines, ranges_of
 from loaders.sources import Source
 from loaders.workers import in_processes
@@ -274,6 +275,18 @@ def test_without_room_for_files_tables_come_another_way(
     assert_same(loaded.read(path), loaded.whole(path))
     assert loaded.count > 5
     assert len(full) > 5
+
+
+def test_the_bar_moves_by_the_bytes_of_each_part(
+    lines: list[str], tmp_path: Path, loaded: InParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(lines))
+    moved: list[int] = []
+    monkeypatch.setattr(ProgressBar, "update", lambda bar, count: moved.append(count))
+    loaded.read(path)
+    assert sum(moved) == path.stat().st_size
+    assert sum(count > 0 for count in moved) == loaded.count > 5
 
 
 def test_parts_leave_nothing_behind(
