@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from loaders.dialects.span_messages import id_of, messages_of, text_of
-from loaders.dialects.span_named import Attributes, Events, Named, flat
+from loaders.dialects.span_named import Attributes, Events, Named
 from loaders.dialects.span_said import Known, Message, Part, Said, are_told_apart, as_value
 from loaders.dialects.spans import Span
 from loaders.values import (
@@ -24,8 +24,6 @@ from loaders.values import (
     is_array,
     is_object,
 )
-
-__all__ = ["ASIDES", "Attributes", "Events", "fill", "flat", "kind_of", "note_rest", "usage_of"]
 
 _AGENT_KINDS = ("AGENT", "agent", "invoke_agent")
 _TOOL_KINDS = ("TOOL", "tool", "execute_tool")

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from loaders.builder import Builder
-from loaders.dialects.span_attributes import Attributes, fill, flat, note_rest
+from loaders.dialects.span_attributes import fill, note_rest
 from loaders.dialects.span_messages import messages_of, text_of
+from loaders.dialects.span_named import Attributes, flat
 from loaders.dialects.span_runs import tell_traces
 from loaders.dialects.span_said import Known, Message, as_value
 from loaders.dialects.spans import Span

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 from loaders.builder import Builder
 from loaders.dialects import anthropic, langchain, openai_chat, responses
-from loaders.dialects.span_attributes import Attributes, fill
+from loaders.dialects.span_attributes import fill
 from loaders.dialects.span_messages import messages_of, text_of
+from loaders.dialects.span_named import Attributes
 from loaders.dialects.span_runs import tell_traces
 from loaders.dialects.span_said import Known, Message, Part, as_value
 from loaders.dialects.spans import Span

@@ -13,7 +13,8 @@ from typing import Any
 
 from loaders.builder import Builder
 from loaders.dialects import span_ignored
-from loaders.dialects.span_attributes import ASIDES, Attributes, fill, flat, note_rest
+from loaders.dialects.span_attributes import ASIDES, fill, note_rest
+from loaders.dialects.span_named import Attributes, flat
 from loaders.dialects.span_runs import tell_traces
 from loaders.dialects.span_said import Known
 from loaders.dialects.spans import Span

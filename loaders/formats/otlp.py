@@ -19,7 +19,8 @@ from typing import Any
 
 from loaders.builder import Builder
 from loaders.dialects import span_ignored
-from loaders.dialects.span_attributes import Attributes, Events, fill, flat, note_rest
+from loaders.dialects.span_attributes import fill, note_rest
+from loaders.dialects.span_named import Attributes, Events, flat
 from loaders.dialects.span_runs import tell_traces
 from loaders.dialects.span_said import Known
 from loaders.dialects.spans import Span
