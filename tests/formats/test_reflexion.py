@@ -12,7 +12,7 @@ import pytest
 import loaders
 from loaders import Trajectories
 
-FOLDER = "reflexion/alfworld_runs/root/base_run_logs"
+FOLDER = Path("reflexion", "alfworld_runs", "root", "base_run_logs")
 
 
 @pytest.fixture(scope="module")
