@@ -22,7 +22,7 @@ from loaders.errors import DerailError
 from loaders.logs import Log, are_known, collector_spared, logs_of, weight_of
 from loaders.planning import LOGS, OTHERS, Plan, Row, labels_as_json, plan
 from loaders.progress import ProgressBar, progress_bar
-from loaders.ranges import Told, true_parts
+from loaders.ranges import Part, Told, true_parts
 from loaders.reading import labelled
 from loaders.registry import choose
 from loaders.schema import SCHEMA_VERSION, TRAJECTORIES
@@ -98,8 +98,8 @@ def convert(
     with writing_into(folder), ExitStack() as until_the_end:
         before = _present(folder)
         clear_unfinished(folder, None if resume else before)
-        weight = sum(weight_of(item.source) for item in found)
-        if executor is None and before is None and not _is_read_here(weight):
+        is_new = executor is None and before is None
+        if is_new and not _is_read_here(sum(weight_of(item.source) for item in found)):
             executor = until_the_end.enter_context(starting_processes())
         logs, others = _bookkeeping(folder, before if resume else None)
         todo = plan(found, logs, others, candidates, named=format is not None)
@@ -257,19 +257,16 @@ def _with_true_numbers(
             tasks_of.setdefault(numbers[0], []).append(task)
     instead: dict[str, _Planned | None] = {}
     for number, of_log in tasks_of.items():
-        parts = [task.logs[0].only for task in of_log]
-        true = true_parts(
-            [part for part in parts if part], [_told(folder, task) for task in of_log]
-        )
-        for task, part, true_part in zip(of_log, parts, true or [None] * len(parts), strict=True):
-            if true_part is None:  # the first task reads the log as a whole
-                instead[task.name] = None
-            elif true_part != part:
-                log = task.logs[0]._replace(only=true_part)
-                instead[task.name] = _planned(folder, _number_of(task), [(number, log)])
-        if true is None:
-            whole = of_log[0].logs[0]._replace(only=None)
-            instead[of_log[0].name] = _planned(folder, _number_of(of_log[0]), [(number, whole)])
+        parts = [part for task in of_log if (part := task.logs[0].only) is not None]
+        true = true_parts(parts, [_told(folder, task) for task in of_log])
+        if true is None:  # the first task reads the log as a whole
+            first = of_log[0]
+            instead |= dict.fromkeys(task.name for task in of_log)
+            instead[first.name] = _instead(folder, first, number, None)
+            continue
+        for task, part, true_part in zip(of_log, parts, true, strict=True):
+            if part != true_part:
+                instead[task.name] = _instead(folder, task, number, true_part)
     true_tasks = [instead.get(planned[0].name, planned) for planned in tasks]
     return (
         [planned for planned in true_tasks if planned is not None],
@@ -283,8 +280,10 @@ def _told(folder: Path, task: Task) -> Told:
     return Told(row["runs"], problems.select(pl.len()).collect().item(), row[LINES_DEPEND])
 
 
-def _number_of(task: Task) -> int:
-    return task.first_run // RUNS_PER_SHARD
+def _instead(folder: Path, task: Task, number: int, part: Part | None) -> _Planned:
+    """The task for another part of its log, or all of it, under the same number."""
+    log = task.logs[0]._replace(only=part)
+    return _planned(folder, task.first_run // RUNS_PER_SHARD, [(number, log)])
 
 
 def _task(folder: Path, number: int, logs: list[Log]) -> Task:

@@ -336,7 +336,7 @@ def covering(patterns: tuple[str, ...]) -> Callable[[str, str], str | None]:
     """
     questions = [(pattern, matcher(pattern)) for pattern in patterns]
 
-    @lru_cache(maxsize=1 << 16)
+    @lru_cache(maxsize=4096)
     def first(path: str, within: str) -> str | None:
         return next((pattern for pattern, covers in questions if covers(path, within)), None)
 

@@ -30,8 +30,8 @@ LINKED = (
 )
 
 _COUNTS = {"once": pl.String, "often": pl.String, "times": pl.Int64}
-
 _NO_COPIES = pl.DataFrame(schema={"run": pl.Int64, "trajectory_id": pl.String, "new_id": pl.String})
+
 Calls = Callable[[pl.Series], pl.DataFrame]
 """Gives the tool calls (``run seq call_id``) of the runs whose numbers it is given."""
 

@@ -57,18 +57,19 @@ def logs_of(
     for number, (group, size) in enumerate(zip(groups, sizes, strict=True)):
         chosen, sources, _ = group
         whole = Log(chosen.name, tuple((source.path, source.member) for source in sources))
-        parts = parts_of(group, size, per_share) if in_parts else ()
+        parts = _parts_of(group, size, per_share) if in_parts else ()
         logs += [(number, whole._replace(only=part), per_share) for part in parts]
         if not parts:
             logs.append((number, whole, size))
     return logs
 
 
-def parts_of(group: Group, size: int, per_part: int) -> Sequence[Part]:
+def _parts_of(group: Group, size: int, per_part: int) -> Sequence[Part]:
     """A long log in several ranges of its lines or members, where these are runs; else none."""
-    if not is_divisible(group, size, per_part):
+    chosen, sources, _ = group
+    if size < 2 * per_part or len(sources) > 1 or sources[0].member:
         return []
-    chosen, (source,), _ = group
+    source = sources[0]
     with suppress(Exception):  # whatever is wrong with it, reading it whole will tell
         parts: Sequence[Part] = []
         if chosen.splits and chosen.splits(source):
@@ -78,13 +79,6 @@ def parts_of(group: Group, size: int, per_part: int) -> Sequence[Part]:
         source.release()
         return parts if len(parts) > 1 else []
     return []
-
-
-def is_divisible(group: Group, size: int, per_part: int) -> bool:
-    """Whether a log may be long enough for several parts, and its format be one that has parts."""
-    chosen, sources, _ = group
-    is_long = size >= 2 * per_part and len(sources) == 1 and not sources[0].member
-    return is_long and bool(chosen.splits or chosen.members)
 
 
 def weight_of(source: Source) -> int:

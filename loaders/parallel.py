@@ -13,7 +13,7 @@ import polars as pl
 from loaders.builder import Builder, Frames
 from loaders.linking import counted_together, with_counts
 from loaders.logs import Group, Log, logs_of, read_source
-from loaders.ranges import Part, Told, has_changed_since, true_parts
+from loaders.ranges import Part, Told, has_changed, true_parts
 from loaders.registry import format_called
 from loaders.schema import PROBLEMS
 from loaders.shares import by_weight
@@ -115,7 +115,7 @@ def _to_read_again(shares: Mapping[int, _Share], results: dict[int, _Read]) -> d
         for number in shares
     ]
     first = min(shares)
-    is_other = has_changed_since(shares[first].logs[0].parts[0][0], parts[0])
+    is_other = has_changed(shares[first].logs[0].parts[0][0], parts[0].size, parts[0].changed)
     true = None if is_other else true_parts(parts, told)
     if true is None:
         for number in shares:

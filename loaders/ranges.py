@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import accumulate
@@ -150,7 +149,7 @@ def ranges_of(path: Path, size: int) -> list[Range]:
                 lines_before.append(lines + _line_ends(piece[: newline + 1]))
             lines += _line_ends(piece)
             read += len(piece)
-    if _has_changed(path, before) or read != before.st_size:
+    if read != before.st_size or has_changed(path, read, before.st_mtime_ns):
         return []
     if starts[-1] == read:
         del starts[-1]
@@ -166,7 +165,7 @@ def ranges_of_members(source: Source, members: Sequence[str], size: int) -> list
     before = source.path.stat()
     weights = [source.archive.size(name) for name in members]
     told = source.hash
-    if _has_changed(source.path, before):
+    if has_changed(source.path, before.st_size, before.st_mtime_ns):
         return []
     return [
         Members(
@@ -182,17 +181,12 @@ def ranges_of_members(source: Source, members: Sequence[str], size: int) -> list
     ]
 
 
-def has_changed_since(path: Path, part: Part) -> bool:
-    """Whether a file is another one than when its parts were found."""
+def has_changed(path: Path, size: int, changed: int) -> bool:
+    """Whether a file is not there as it was, of this size and changed (ns) then."""
     with suppress(OSError):
         now = path.stat()
-        return (now.st_size, now.st_mtime_ns) != (part.size, part.changed)
+        return (now.st_size, now.st_mtime_ns) != (size, changed)
     return True
-
-
-def _has_changed(path: Path, before: os.stat_result) -> bool:
-    now = path.stat()
-    return (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns)
 
 
 def _line_ends(piece: bytes) -> int:

@@ -234,8 +234,8 @@ def _asked_all(source: Source, head: Head, candidates: Sequence[Format], named: 
 def _look_of(head: Head) -> Hashable:
     """By what a JSON file resembles those of the same kind: how its name ends, its layout and its keys.
 
-    None where these are too little to go by. It only says whose question to ask first: no two formats
-    say yes to a file, but for those that are told apart by asking all of them about the first such one.
+    None where these are too little to go by. It only says whose question to ask first, and as no log of
+    one format is one of another, too, its yes is enough.
     """
     if not head.keys or head.is_zip or head.is_database:
         return None
