@@ -531,3 +531,15 @@ def test_scripts_set_text_and_never_markup(file: Path) -> None:
 @pytest.mark.parametrize("file", sorted(STATIC.glob("*.css")), ids=lambda file: file.name)
 def test_styles_ask_for_nothing(file: Path) -> None:
     assert not re.search(r"url\(|@import|http", file.read_text())
+
+
+def test_a_click_comes_with_what_was_set_just_before_it() -> None:
+    """Values that are set while a kernel is busy reach it later than a click does."""
+    controls = Controls(title="export")
+    controls.values = {"name": "a", "formats": ["pdf", "png"]}
+    met: list[Any] = []
+    controls.on_click("export", lambda: met.append(controls.values))
+    values = {"formats": ["pdf"], "unknown": 1}
+    controls._hear(None, {"click": "export", "values": values}, None)
+    controls._hear(None, {"click": "export", "values": "no values"}, None)
+    assert met == [{"name": "a", "formats": ["pdf"]}] * 2

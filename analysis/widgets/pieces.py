@@ -114,6 +114,15 @@ class Controls(Piece):
     fields: Any = synced(())
     values: Any = synced({})
 
+    def _hear(self, _: Any, content: Any, __: Any) -> None:
+        """A click comes with the values that were set before it, which may be under way still."""
+        said = cast(dict[str, Any], content) if isinstance(content, dict) else {}
+        values = said.get("values")
+        if isinstance(values, dict):
+            known = cast(dict[str, Any], values)
+            self.values = {name: known.get(name, value) for name, value in self.values.items()}
+        super()._hear(_, content, __)
+
     def choose(self, **values: Any) -> None:
         """Set some values, as a hand at the controls would.
 

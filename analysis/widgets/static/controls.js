@@ -20,7 +20,8 @@ export default {
       if (spec.kind === "button") {
         return make("div", { class: "field" }, make("button", {
           type: "button", class: spec.primary ? "primary" : "", text: spec.label, title: spec.tip, "data-focus": spec.name,
-          on: { click: () => model.send({ click: spec.name }) },
+          // What was set just before may still wait for a busy kernel, which a click does not.
+          on: { click: () => model.send({ click: spec.name, values: model.get("values") }) },
         }));
       }
       if (spec.kind === "checks") {
